@@ -1,0 +1,177 @@
+"""Functions of independent rows, and evaluating any function on a stack of points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attrib._transforms import compiling
+from attrib._tree import flatten, leaves, length, tree_map, unflatten
+from attrib.types import Tree
+
+__all__ = ["Batched", "NotRowsError", "Rows", "add_note", "inherit", "stacked"]
+
+
+class NotRowsError(Exception):
+    """A function marked as batched did not return one result per row."""
+
+
+class Rows(NamedTuple):
+    """What belongs to the rows of a batched function.
+
+    Attributes:
+        tensors: Tensors with one entry per row that the function carries, such as its targets.
+        length: How many rows the result must have; ``None`` if the caller knows best.
+    """
+
+    tensors: tuple[Tensor, ...] = ()
+    length: int | None = None
+
+
+_NO_ROWS = Rows()
+
+
+@dataclass(frozen=True)
+class Batched:
+    """A function whose dimension 0 is a batch of rows that do not interact.
+
+    A stack of points can then be evaluated as one large batch, with the row tensors repeated.
+
+    Attributes:
+        function: ``function(rows, x, *args)``.
+        rows: The tensors that belong to the rows.
+    """
+
+    function: Callable[..., Any]
+    rows: Rows = _NO_ROWS
+
+    def __call__(self, x: Tree, /, *args: Any) -> Any:
+        return self.function(self.rows, x, *args)
+
+
+def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
+    """``method(f)``, marked as batched if `f` is: rows that do not interact keep to themselves."""
+    plain = method(f)
+    if not isinstance(f, Batched):
+        return plain
+
+    def function(rows: Rows, x: Tree, *args: Any) -> Any:
+        attribute = plain if rows is f.rows else method(replace(f, rows=rows))
+        return attribute(x, *args)
+
+    return Batched(function, f.rows)
+
+
+def stacked(fn: Callable[..., Any], *shared: Any) -> Callable[..., Any]:
+    """Evaluate `fn` on points stacked along a leading sample axis, as its kind allows.
+
+    A single point is called as it is, so that anything Python can do works. A batched function sees
+    one large batch, ``"samples batch ... -> (samples batch) ..."``; any other function goes through
+    `torch.vmap`.
+
+    Args:
+        fn: ``fn(*point, *shared)``.
+        *shared: Arguments that all points have in common.
+
+    Returns:
+        ``over(*points)`` with the results stacked in the same way.
+    """
+
+    def over(*points: Tree) -> Tree:
+        samples = length(points[0])
+        if samples == 1:
+            return _one(fn, points, shared)
+        if isinstance(fn, Batched) and _may_fold(points[0]):
+            try:
+                return _fold(fn, samples, points, shared)
+            except NotRowsError:
+                pass
+            except Exception as error:
+                if compiling() or not _single_example(fn, points, shared):
+                    add_note(error, f"attrib was evaluating {samples} points folded into one batch")
+                    raise
+        return _lift(fn, points, shared)
+
+    return over
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Say what was being evaluated, on the user's own exception (Python 3.11 and later)."""
+    note_on = getattr(error, "add_note", None)
+    if note_on is not None:
+        note_on(f"{note}; chunk_size=1 evaluates the points one at a time")
+
+
+def _one(fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
+    (first,) = _each(points)
+    return tree_map(lambda leaf: leaf[None], fn(*first, *shared))
+
+
+def _each(points: tuple[Tree, ...]) -> list[tuple[Tree, ...]]:
+    samples = range(length(points[0]))
+    return [tree_map(lambda leaf, i=i: leaf[i], points) for i in samples]
+
+
+def _may_fold(x: Tree) -> bool:
+    dimensions = [leaf.ndim - 1 for leaf in leaves(x) if leaf is not None]
+    # A vector is nearly always one example. Outside of a compiler the model itself tells.
+    return min(dimensions) > 1 if compiling() else min(dimensions) > 0
+
+
+def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
+    batch = next(leaf.shape[1] for leaf in leaves(points[0]) if leaf is not None)
+
+    def repeated(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch:
+            return leaf.expand(samples, *leaf.shape).flatten(0, 1)
+        return leaf
+
+    rows = Rows(tuple(map(repeated, fn.rows.tensors)), samples * batch)
+    results = fn.function(
+        rows,
+        *(tree_map(lambda leaf: leaf.flatten(0, 1), point) for point in points),
+        *tree_map(repeated, shared),
+    )
+    return tree_map(lambda leaf: leaf.unflatten(0, (samples, batch)), results)
+
+
+def _single_example(fn: Batched, points: tuple[Tree, ...], shared: tuple[Any, ...]) -> bool:
+    """Whether the points are examples without a batch dimension, told by evaluating the first."""
+    first = _each(tree_map(lambda leaf: leaf[:1], points))[0]
+    try:
+        # No score has -1 rows: the refusal says how many dimensions it has instead.
+        fn.function(Rows(fn.rows.tensors, length=-1), *first, *shared)
+    except NotRowsError as refusal:
+        return refusal.args == (0,)
+    except Exception:
+        return False
+    return False
+
+
+def _lift(fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
+    structure: list[Any] = []
+
+    def tensors(*point: Tree) -> tuple[Tensor, ...]:
+        # vmap takes and gives tensors alone; an attribution may hold None.
+        results, spec = flatten(fn(*point, *shared))
+        structure[:] = [spec, [leaf is not None for leaf in results]]
+        return tuple(leaf for leaf in results if leaf is not None)
+
+    # Draws inside of one vmap would depend on the chunk size: asked for "error", torch refuses
+    # them.
+    randomness = "different" if compiling() else "error"
+    in_dims = tree_map(lambda leaf: 0, points)
+    try:
+        results = iter(torch.vmap(tensors, in_dims=in_dims, randomness=randomness)(*points))
+    except RuntimeError as error:
+        if "randomness" in str(error):
+            each = [fn(*point, *shared) for point in _each(points)]
+            return tree_map(lambda *leaf: torch.stack(leaf), *each)
+        add_note(error, f"attrib was evaluating {length(points[0])} points at once with torch.vmap")
+        raise
+    spec, present = structure
+    return unflatten(spec, [next(results) if here else None for here in present])

@@ -1,0 +1,45 @@
+"""What attrib raises and warns: one base class, a stable code for every cause."""
+
+from __future__ import annotations
+
+__all__ = ["AttribError", "AttribTypeError", "AttribValueError", "Cancelled", "NonFiniteWarning"]
+
+
+class AttribError(Exception):
+    """A call that attrib refuses.
+
+    Every instance is also a `ValueError` (a wrong value or shape) or a `TypeError` (a wrong type or
+    dtype), and carries a stable ``code`` such as ``"target.range"`` to key on.
+
+    Args:
+        message: ``<argument>: <what is wrong>, got <what came>; <what is expected>``.
+        code: ``<subject>.<cause>``, listed in the documentation.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would call the class without the keyword-only code.
+        return _rebuild, (type(self), str(self), self.code)
+
+
+class AttribValueError(AttribError, ValueError):
+    """A value or a shape that attrib refuses."""
+
+
+class AttribTypeError(AttribError, TypeError):
+    """A type or a dtype that attrib refuses."""
+
+
+class Cancelled(Exception):
+    """Raised by a progress monitor to stop the running computation."""
+
+
+class NonFiniteWarning(UserWarning):
+    """A score is NaN or infinite, so that the attributions of its example mean nothing."""
+
+
+def _rebuild(kind: type[AttribError], message: str, code: str) -> AttribError:
+    return kind(message, code=code)
