@@ -1,0 +1,275 @@
+"""Calling a model, finding its output tensor, and selecting one number per example from it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from attrib._transforms import compiling, concrete
+from attrib._tree import leaves
+from attrib.errors import AttribTypeError, AttribValueError
+from attrib.types import Tree
+
+__all__ = [
+    "Index",
+    "Output",
+    "call_model",
+    "check_index",
+    "check_integer",
+    "check_mode",
+    "read_output",
+    "select",
+]
+
+Index: TypeAlias = int | tuple[int, ...] | Tensor | Callable[[Any], Tensor] | None
+Output: TypeAlias = str | int | Callable[[Any], Tensor] | None
+
+
+def call_model(model: Callable[..., Any], x: Tree, args: tuple[Any, ...]) -> Any:
+    if isinstance(x, dict):
+        return model(*args, **x)
+    if isinstance(x, (tuple, list)):
+        return model(*x, *args)
+    return model(x, *args)
+
+
+def read_output(result: Any, output: Output) -> Tensor:
+    """The tensor of outputs in whatever the model returned."""
+    found: Any = _only_tensor(result)
+    if callable(output):
+        found = output(result)
+    elif isinstance(output, str):
+        named = _named(result)
+        if output not in named:
+            raise AttribValueError(
+                f"output: the model's result has no {output!r}, got {_listing(result)}",
+                code="output.unknown",
+            )
+        found = named[output]
+    elif output is not None:
+        values = _values(result)
+        if not -len(values) <= output < len(values):
+            raise AttribValueError(
+                f"output: position {output} is out of range, got {_listing(result)}",
+                code="output.unknown",
+            )
+        found = values[output]
+    if not isinstance(found, Tensor):
+        raise AttribTypeError(
+            f"model: its output must be a tensor, got {_listing(found)}; say where it is with "
+            "output=, a key, a position or a function",
+            code="model.output",
+        )
+    if not found.is_floating_point():
+        raise AttribTypeError(
+            f"model: its output must be real numbers, got {found.dtype}; explain a logit or a "
+            "probability instead of a decision",
+            code="model.output_dtype",
+        )
+    return found
+
+
+def _only_tensor(result: Any) -> Any:
+    named = _named(result)
+    if "logits" in named:
+        return named["logits"]
+    tensors = [value for value in _values(result) if isinstance(value, Tensor)]
+    return tensors[0] if len(tensors) == 1 else result
+
+
+def _values(result: Any) -> list[Any]:
+    named = _named(result)
+    if named:
+        return list(named.values())
+    parts: Any = result
+    return list(parts) if isinstance(result, (tuple, list)) else []
+
+
+def _named(result: Any) -> dict[str, Any]:
+    """The parts of a dict, a dataclass, a Hugging Face ``ModelOutput`` or a named tuple."""
+    parts: Any = result
+    if isinstance(result, Mapping):
+        return dict(parts)
+    if is_dataclass(result) and not isinstance(result, type):
+        return vars(result)
+    fields: Any = getattr(result, "_asdict", None)
+    return fields() if isinstance(result, tuple) and fields is not None else {}
+
+
+def _listing(result: Any) -> str:
+    named = _named(result)
+    kind = str(type(result).__name__)
+    if named:
+        return f"{kind} with {', '.join(named)}"
+    values = _values(result)
+    return f"{kind} of {len(values)}" if values else kind
+
+
+def check_index(index: Any) -> Any:
+    path: Any = index
+    if isinstance(index, tuple):
+        return tuple(check_integer(i, "index") for i in path)
+    if index is None or callable(index):
+        return index
+    if not isinstance(index, Tensor):
+        return check_integer(index, "index")
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise AttribTypeError(
+            f"index: must hold integers, got {index.dtype}; pass index.long()", code="target.type"
+        )
+    if index.ndim > 1:
+        raise AttribValueError(
+            f"index: must have one entry per example, got shape {tuple(index.shape)}; pass shape "
+            f"(batch,)",
+            code="target.shape",
+        )
+    return index.reshape(()).long() if index.numel() == 1 else index.long()
+
+
+def check_integer(value: Any, name: str) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    code = "target.type" if name == "index" else f"{name}.type"
+    raise AttribTypeError(
+        f"{name}: must be an integer, got {type(value).__name__}; pass a whole number, a tuple of "
+        f"them for dense "
+        "outputs, or a LongTensor with one entry per example",
+        code=code,
+    )
+
+
+def select(out: Tensor, index: Any, x: Tree) -> Tensor:
+    """One number per example out of a model's output."""
+    shape = tuple(out.shape)
+    batch = next(
+        (leaf.shape[0] for leaf in leaves(x) if isinstance(leaf, Tensor) and leaf.ndim > 0), None
+    )
+    if index is None:
+        single = out.ndim == 2 or (out.ndim == 1 and shape[0] != batch)
+        if single and shape[-1] == 1:
+            return out.squeeze(-1)
+        if out.ndim > 1 or single:
+            raise AttribValueError(
+                f"index: missing, got an output of shape {shape}; the model gives more than one "
+                f"number per example: "
+                f"say which with an index in [{-shape[-1]}, {shape[-1] - 1}]",
+                code="target.missing",
+            )
+        return out
+    if isinstance(index, Tensor) and index.ndim == 1:
+        if out.ndim != 2 or out.shape[0] != index.shape[0]:
+            raise AttribValueError(
+                f"index: one entry per example needs an output of shape ({index.shape[0]}, "
+                f"classes), got {shape}; "
+                "pass as many entries as there are examples",
+                code="target.shape",
+            )
+        _check_range(index, shape[1])
+        return out.gather(1, _from_start(index.to(out.device), shape[1])[:, None])[:, 0]
+    several: Any = index
+    path: tuple[Any, ...] = several if isinstance(index, tuple) else (index,)
+    vectors = all(leaf.ndim < 2 for leaf in leaves(x) if isinstance(leaf, Tensor))
+    if out.ndim - len(path) not in (0, 1) or (
+        out.ndim == len(path) and shape[:1] == (batch,) and not vectors
+    ):
+        wanted = (
+            "None"
+            if out.ndim == 1
+            else f"a tuple of {out.ndim - 1} integers"
+            if out.ndim > 2
+            else "an integer"
+        )
+        raise AttribValueError(
+            f"index: does not leave one number per example, got {_in_words(index)} for an output "
+            f"of shape "
+            f"{shape}; expected {wanted}",
+            code="target.shape",
+        )
+    dim = out.ndim - len(path)
+    for position in path:
+        _check_range(position, out.shape[dim])
+        out = _take(out, position, dim)
+    return out
+
+
+def _take(out: Tensor, position: int | Tensor, dim: int) -> Tensor:
+    if isinstance(position, int):
+        return out.select(dim, position)
+    # Not out[..., position], which asks the tensor for its number and fails under vmap.
+    return out.index_select(
+        dim, _from_start(position.to(out.device), out.shape[dim]).reshape(1)
+    ).squeeze(dim)
+
+
+def _from_start(position: Tensor, size: int) -> Tensor:
+    return torch.where(position < 0, position + size, position)
+
+
+def _in_words(index: Any) -> str:
+    return f"a tensor of shape {tuple(index.shape)}" if isinstance(index, Tensor) else repr(index)
+
+
+def _check_range(position: int | Tensor, size: int) -> None:
+    if isinstance(position, Tensor):
+        if not concrete(position) or position.numel() == 0:
+            return
+        low, high = (int(end) for end in position.aminmax())
+    else:
+        low = high = position
+    if low < -size or high >= size:
+        raise AttribValueError(
+            f"index: {low if low < -size else high} is out of range for a model with {size} "
+            f"outputs; "
+            f"must be in [{-size}, {size - 1}]",
+            code="target.range",
+        )
+
+
+def check_mode(model: Callable[..., Any], stochastic: bool) -> None:
+    """Refuse modules in train mode where that makes examples interact, or the score random."""
+    if compiling() or not isinstance(model, nn.Module):
+        return
+    for module in model.modules():
+        if not module.training:
+            continue
+        if _mixes(module):
+            cause, remedy = "examples interact and its statistics would change", ""
+        elif not stochastic and _drops(module):
+            cause, remedy = (
+                "the score is random",
+                ", or pass stochastic=True to explain a random draw",
+            )
+        else:
+            continue
+        named: Any = model.named_modules
+        name = next(name for name, found in named() if found is module)
+        raise AttribValueError(
+            f"model: module {name or 'itself'!r} is in train mode, got {type(module).__name__}, so "
+            f"{cause}; "
+            f"call model.eval(), or .eval() on this module alone{remedy}",
+            code="model.training",
+        )
+
+
+def _mixes(module: nn.Module) -> bool:
+    batch_norm: Any = nn.modules.batchnorm
+    if isinstance(module, batch_norm._BatchNorm):
+        return True
+    return isinstance(module, batch_norm._NormBase) and bool(module.track_running_stats)
+
+
+def _drops(module: nn.Module) -> bool:
+    dropout: Any = nn.modules.dropout
+    if isinstance(module, dropout._DropoutNd):
+        return getattr(module, "p", 0) > 0
+    if isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        return module.dropout > 0
+    return isinstance(module, nn.RReLU)
