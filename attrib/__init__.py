@@ -1,0 +1,56 @@
+"""What a PyTorch model's output owes to its inputs: pure, composable functions on `torch.func`."""
+
+from attrib import metrics, perturb, types
+from attrib._progress import progress
+from attrib.blur import blur_ig, blur_path
+from attrib.errors import AttribError, Cancelled, NonFiniteWarning
+from attrib.gradient import grad_and_score, input_x_gradient, saliency
+from attrib.guided import guided_ig
+from attrib.hessians import integrated_hessians
+from attrib.path import average_gradient, expected_gradients, integrated_gradients, straight
+from attrib.reducers import estimate, maximum, mean, minimum, second_moment, total, variance
+from attrib.scores import batched, contrast, log_prob, per_target, prob, target
+from attrib.smooth import expected, smooth, smooth_grad, smooth_grad_sq, var_grad
+from attrib.types import Estimate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttribError",
+    "Cancelled",
+    "Estimate",
+    "NonFiniteWarning",
+    "average_gradient",
+    "batched",
+    "blur_ig",
+    "blur_path",
+    "contrast",
+    "estimate",
+    "expected",
+    "expected_gradients",
+    "grad_and_score",
+    "guided_ig",
+    "input_x_gradient",
+    "integrated_gradients",
+    "integrated_hessians",
+    "log_prob",
+    "maximum",
+    "mean",
+    "metrics",
+    "minimum",
+    "per_target",
+    "perturb",
+    "prob",
+    "progress",
+    "saliency",
+    "second_moment",
+    "smooth",
+    "smooth_grad",
+    "smooth_grad_sq",
+    "straight",
+    "target",
+    "total",
+    "types",
+    "var_grad",
+    "variance",
+]
