@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from attrib._transforms import compiling, concrete
-from attrib._tree import leaves
+from attrib._tree import leaves, tree_map
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Tree
 
 __all__ = [
+    "Caller",
     "Index",
     "Output",
-    "call_model",
     "check_index",
     "check_integer",
     "check_mode",
@@ -30,12 +30,47 @@ Index: TypeAlias = int | tuple[int, ...] | Tensor | Callable[[Any], Tensor] | No
 Output: TypeAlias = str | int | Callable[[Any], Tensor] | None
 
 
-def call_model(model: Callable[..., Any], x: Tree, args: tuple[Any, ...]) -> Any:
-    if isinstance(x, dict):
-        return model(*args, **x)
-    if isinstance(x, (tuple, list)):
-        return model(*x, *args)
-    return model(x, *args)
+class Caller:
+    """Calls a model on a tree: a tensor as it is, a sequence by position, a dict by keyword.
+
+    Two-dimensional convolutions are up to twice as fast on CPUs (measured) with the channels last
+    in memory, so a module that has some gets its images in that layout. A model that insists on
+    another one, by ``view``, is called once more and from then on without it.
+    """
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self._model = model
+        self._channels_last = isinstance(model, nn.Module) and any(
+            isinstance(module, nn.Conv2d) for module in model.modules()
+        )
+
+    def __call__(self, x: Tree, args: tuple[Any, ...]) -> Any:
+        if not (self._channels_last and any(_is_image(leaf) for leaf in leaves(x))):
+            return self._call(x, args)
+        try:
+            return self._call(tree_map(_with_channels_last, x), args)
+        except RuntimeError as error:
+            if "view size is not compatible" not in str(error):
+                raise
+            self._channels_last = False
+            return self._call(x, args)
+
+    def _call(self, x: Tree, args: tuple[Any, ...]) -> Any:
+        if isinstance(x, dict):
+            return self._model(*args, **x)
+        if isinstance(x, (tuple, list)):
+            return self._model(*x, *args)
+        return self._model(x, *args)
+
+
+def _is_image(leaf: Any) -> bool:
+    return (
+        isinstance(leaf, Tensor) and leaf.ndim == 4 and leaf.is_floating_point() and concrete(leaf)
+    )
+
+
+def _with_channels_last(leaf: Tensor) -> Tensor:
+    return leaf.contiguous(memory_format=torch.channels_last) if _is_image(leaf) else leaf
 
 
 def read_output(result: Any, output: Output) -> Tensor:

@@ -161,10 +161,7 @@ def _by_autograd(
     gradients: tuple[Any, ...] = torch.autograd.grad(score, variables, ones, allow_unused=True)
     if all(gradient is None for gradient in gradients):
         _refuse_independent()
-    filled = [
-        torch.zeros_like(v) if g is None else g for g, v in zip(gradients, values, strict=True)
-    ]
-    return filled, score.detach()
+    return [_beside(v, g) for v, g in zip(values, gradients, strict=True)], score.detach()
 
 
 def _by_transform(
@@ -184,6 +181,13 @@ def _by_transform(
     # memory and time are those of a plain backward pass.
     gradients = pullback(torch.ones_like(score), retain_graph=torch.is_grad_enabled())
     return list(gradients), score
+
+
+def _beside(value: Tensor, gradient: Tensor | None) -> Tensor:
+    """A gradient in memory like its value, whatever layout the model worked in."""
+    if gradient is None:
+        return torch.zeros_like(value)
+    return gradient.contiguous() if value.is_contiguous() else gradient
 
 
 def _refuse_independent() -> None:

@@ -254,11 +254,11 @@ def expected_gradients(
             starts = tree_map(
                 lambda a, b: b[index].to(a.dtype) if differentiable(a) else a, ends, baselines
             )
-            points = tree_map(
-                lambda a, b: b + (_expand(alpha, a) * (a - b)).to(a.dtype), ends, starts
+            between = lambda a, b: b + (_expand(alpha, a) * (a - b)).to(a.dtype)
+            points = tree_map(lambda a, b: between(a, b) if differentiable(a) else a, ends, starts)
+            return points, tree_map(
+                lambda a, b: a - b if differentiable(a) else None, ends, starts
             )
-            points = tree_map(lambda p, a: p if differentiable(a) else a, points, ends)
-            return points, tree_map(torch.sub, ends, starts)
 
         def kernel(chunk: tuple[Tree, Tree]) -> Tree:
             points, differences = chunk

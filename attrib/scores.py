@@ -12,9 +12,9 @@ from attrib._batched import Batched, NotRowsError, Rows, stacked
 from attrib._checks import check_callable, describe
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._outputs import (
+    Caller,
     Index,
     Output,
-    call_model,
     check_index,
     check_integer,
     check_mode,
@@ -277,9 +277,11 @@ def _score(
             code="output.type",
         )
 
+    call = Caller(model)
+
     def score(x: Tree, index: Index, args: tuple[Any, ...]) -> Tensor:
         check_mode(model, stochastic)
-        result = call_model(model, x, args)
+        result = call(x, args)
         if callable(index):
             # The user's own function sees what the model returned, unless told where to look.
             found = result if output is None and transform is None else read_output(result, output)
