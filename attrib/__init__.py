@@ -1,13 +1,14 @@
 """What a PyTorch model's output owes to its inputs: pure, composable functions on `torch.func`."""
 
 from attrib import metrics, perturb, types
+from attrib._paths import straight
 from attrib._progress import progress
 from attrib.blur import blur_ig, blur_path
 from attrib.errors import AttribError, Cancelled, NonFiniteWarning
 from attrib.gradient import grad_and_score, input_x_gradient, saliency
 from attrib.guided import guided_ig
 from attrib.hessians import integrated_hessians
-from attrib.path import average_gradient, expected_gradients, integrated_gradients, straight
+from attrib.path import average_gradient, expected_gradients, integrated_gradients
 from attrib.reducers import estimate, maximum, mean, minimum, second_moment, total, variance
 from attrib.scores import batched, contrast, log_prob, per_target, prob, target
 from attrib.smooth import expected, smooth, smooth_grad, smooth_grad_sq, var_grad

@@ -44,8 +44,7 @@ def adaptive_integral(
     if not concrete(first):
         raise AttribValueError(
             "tol: needs numbers that Python can see, got an x inside of torch.vmap, "
-            "torch.func.grad or torch.compile; "
-            "pass steps= instead",
+            "torch.func.grad or torch.compile; pass steps= instead",
             code="tol.traced",
         )
     rules = [rule_tensors(rule, first) for rule in clenshaw_curtis_levels(steps)]

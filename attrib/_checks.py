@@ -46,8 +46,7 @@ def check_input(x: Tree, *, gradients: bool = True) -> None:
         dtypes = sorted({str(part.dtype) for part in parts if part is not None})
         raise AttribTypeError(
             f"x: nothing to differentiate, got {', '.join(dtypes) or 'no tensor'}; gradient "
-            f"methods need "
-            "a floating-point tensor (for token ids, attribute to their embeddings)",
+            "methods need a floating-point tensor (for token ids, attribute to their embeddings)",
             code="x.dtype",
         )
 
@@ -61,8 +60,7 @@ def check_baseline(baseline: Any, x: Tree, name: str = "baseline") -> Tree:
     if given is None:
         raise AttribValueError(
             f"{name}: structure differs from that of x, got {describe(baseline)}; expected a "
-            f"number, one tensor "
-            f"that broadcasts to every leaf, or a tree like x ({describe(x)})",
+            f"number, one tensor that broadcasts to every leaf, or a tree like x ({describe(x)})",
             code=f"{name}.structure",
         )
     parts, spec = flatten(x)
@@ -80,14 +78,13 @@ def check_score(score: Any, x: Tree) -> None:
     if not isinstance(score, Tensor):
         raise AttribTypeError(
             f"f: the score must be a tensor, got {type(score).__name__}; return one number per "
-            f"example, "
-            "or build the score with attrib.target(model, index)",
+            "example, or build the score with attrib.target(model, index)",
             code="score.type",
         )
     if not score.is_floating_point():
         raise AttribTypeError(
             f"f: the score must be floating-point, got {score.dtype}; integer and complex scores "
-            f"have no gradient",
+            "have no gradient",
             code="score.dtype",
         )
     shapes = [tuple(part.shape) for part in leaves(x) if differentiable(part)]
@@ -97,9 +94,9 @@ def check_score(score: Any, x: Tree) -> None:
     ):
         raise AttribValueError(
             f"f: the score must hold one number per example, got shape {batch} for x of shape "
-            f"{' and '.join(map(str, shapes))}; the shape of the score must be the leading (batch) "
-            f"dimensions of x. "
-            "Select one output, e.g. attrib.target(model, 3) or lambda x: model(x)[..., 3]",
+            f"{' and '.join(map(str, shapes))}; the shape of the score must be the leading "
+            "(batch) dimensions of x. Select one output, e.g. attrib.target(model, 3) or lambda "
+            "x: model(x)[..., 3]",
             code="score.shape",
         )
 
@@ -113,8 +110,8 @@ def check_finite(gradient: list[Tensor], score: Tensor) -> list[Tensor]:
         first = list(map(int, broken.nonzero()[0]))
         warnings.warn(
             f"score: NaN or infinite for {int(broken.sum())} of {broken.numel()} examples, first "
-            f"at index {first}; "
-            "their attributions are NaN. Look at the input and at the model's parameters",
+            f"at index {first}; their attributions are NaN. Look at the input and at the model's "
+            "parameters",
             NonFiniteWarning,
             stacklevel=2,
         )
@@ -210,15 +207,13 @@ def _refuse_input(x: Tree) -> None:
         if not isinstance(part, Tensor):
             raise AttribTypeError(
                 f"{name}: must be a tensor, got {type(part).__name__}; convert arrays and numbers "
-                f"with "
-                "torch.as_tensor, and close over what is not a tensor",
+                "with torch.as_tensor, and close over what is not a tensor",
                 code="x.type",
             )
         if part.is_complex():
             raise AttribTypeError(
                 f"{name}: complex tensors are not supported, got {part.dtype}; pass "
-                f"torch.view_as_real(x) and let "
-                "the score call torch.view_as_complex",
+                "torch.view_as_real(x) and let the score call torch.view_as_complex",
                 code="x.dtype",
             )
         raise AttribTypeError(
@@ -256,8 +251,7 @@ def _baseline_leaf(baseline: Any, leaf: Any, name: str, x: Tree, place: int) -> 
     if not fits:
         raise AttribValueError(
             f"{leaf_names(x, name)[place]}: does not broadcast to x, got shape "
-            f"{tuple(baseline.shape)}; "
-            f"x has shape {tuple(leaf.shape)}",
+            f"{tuple(baseline.shape)}; x has shape {tuple(leaf.shape)}",
             code=f"{name}.shape",
         )
     return baseline.to(leaf.dtype)

@@ -160,7 +160,7 @@ def check_index(index: Any) -> Any:
     if index.ndim > 1:
         raise AttribValueError(
             f"index: must have one entry per example, got shape {tuple(index.shape)}; pass shape "
-            f"(batch,)",
+            "(batch,)",
             code="target.shape",
         )
     return index.reshape(()).long() if index.numel() == 1 else index.long()
@@ -175,8 +175,7 @@ def check_integer(value: Any, name: str) -> int:
     code = "target.type" if name == "index" else f"{name}.type"
     raise AttribTypeError(
         f"{name}: must be an integer, got {type(value).__name__}; pass a whole number, a tuple of "
-        f"them for dense "
-        "outputs, or a LongTensor with one entry per example",
+        "them for dense outputs, or a LongTensor with one entry per example",
         code=code,
     )
 
@@ -194,8 +193,7 @@ def select(out: Tensor, index: Any, x: Tree) -> Tensor:
         if out.ndim > 1 or single:
             raise AttribValueError(
                 f"index: missing, got an output of shape {shape}; the model gives more than one "
-                f"number per example: "
-                f"say which with an index in [{-shape[-1]}, {shape[-1] - 1}]",
+                f"number per example: say which with an index in [{-shape[-1]}, {shape[-1] - 1}]",
                 code="target.missing",
             )
         return out
@@ -203,8 +201,7 @@ def select(out: Tensor, index: Any, x: Tree) -> Tensor:
         if out.ndim != 2 or out.shape[0] != index.shape[0]:
             raise AttribValueError(
                 f"index: one entry per example needs an output of shape ({index.shape[0]}, "
-                f"classes), got {shape}; "
-                "pass as many entries as there are examples",
+                f"classes), got {shape}; pass as many entries as there are examples",
                 code="target.shape",
             )
         _check_range(index, shape[1])
@@ -224,8 +221,7 @@ def select(out: Tensor, index: Any, x: Tree) -> Tensor:
         )
         raise AttribValueError(
             f"index: does not leave one number per example, got {_in_words(index)} for an output "
-            f"of shape "
-            f"{shape}; expected {wanted}",
+            f"of shape {shape}; expected {wanted}",
             code="target.shape",
         )
     dim = out.ndim - len(path)
@@ -262,8 +258,7 @@ def _check_range(position: int | Tensor, size: int) -> None:
     if low < -size or high >= size:
         raise AttribValueError(
             f"index: {low if low < -size else high} is out of range for a model with {size} "
-            f"outputs; "
-            f"must be in [{-size}, {size - 1}]",
+            f"outputs; must be in [{-size}, {size - 1}]",
             code="target.range",
         )
 
@@ -287,9 +282,8 @@ def check_mode(model: Callable[..., Any], stochastic: bool) -> None:
         named: Any = model.named_modules
         name = next(name for name, found in named() if found is module)
         raise AttribValueError(
-            f"model: module {name or 'itself'!r} is in train mode, got {type(module).__name__}, so "
-            f"{cause}; "
-            f"call model.eval(), or .eval() on this module alone{remedy}",
+            f"model: module {name or 'itself'!r} is in train mode, got {type(module).__name__}, "
+            f"so {cause}; call model.eval(), or .eval() on this module alone{remedy}",
             code="model.training",
         )
 

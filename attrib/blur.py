@@ -10,10 +10,11 @@ from torch import Tensor
 from attrib._batched import inherit
 from attrib._checks import check_input, check_number, describe
 from attrib._map import ChunkSize
+from attrib._paths import Path
 from attrib._quadrature import Quadrature
 from attrib._tree import differentiable, leaves, tree_map
 from attrib.errors import AttribValueError
-from attrib.path import Path, integrated_gradients
+from attrib.path import integrated_gradients
 from attrib.types import Attribute, Score, Tree
 
 __all__ = ["blur_ig", "blur_path"]
@@ -99,7 +100,7 @@ def blur_path(max_sigma: float, dims: Sequence[int] = (-2, -1)) -> Path:
     if not chosen or any(dim >= 0 for dim in chosen) or len(set(chosen)) != len(chosen):
         raise AttribValueError(
             f"dims: must be different negative numbers, got {chosen}; count the dimensions from "
-            f"the end",
+            "the end",
             code="dims.range",
         )
 

@@ -193,7 +193,6 @@ def _beside(value: Tensor, gradient: Tensor | None) -> Tensor:
 def _refuse_independent() -> None:
     raise AttribValueError(
         "f: the score does not depend on x, got a result without a gradient; look for detach(), "
-        "torch.no_grad(), "
-        ".item() or .data inside of the model, or for an x that it does not use",
+        "torch.no_grad(), .item() or .data inside of the model, or for an x that it does not use",
         code="score.independent",
     )

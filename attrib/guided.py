@@ -69,8 +69,7 @@ def guided_ig(
             if not concrete(parts[places[0]]):
                 raise AttribValueError(
                     "guided_ig: chooses its path by the numbers, got an x inside of torch.vmap, "
-                    "torch.func.grad or "
-                    "torch.compile; call it on the batch itself",
+                    "torch.func.grad or torch.compile; call it on the batch itself",
                     code="guided_ig.traced",
                 )
             starts, _ = flatten(check_baseline(baseline, x))

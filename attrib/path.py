@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,19 +20,16 @@ from attrib._checks import (
     describe,
 )
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
+from attrib._paths import Path, traverse, weighted_gradients
 from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
-from attrib._transforms import jvp
-from attrib._tree import differentiable, flatten, leaves, length, tree_map, unflatten
+from attrib._tree import differentiable, leaves, length, tree_map
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
 from attrib.perturb import Stream, gaussian
 from attrib.reducers import estimate, mean, total
 from attrib.types import Attribute, Reducer, Score, Tree
 
-__all__ = ["Path", "average_gradient", "expected_gradients", "integrated_gradients", "straight"]
-
-Path: TypeAlias = Callable[[Tree, Tree, Tensor], Tree]
-"""``path(x, baseline, alpha) -> point``, differentiable in the 0-dimensional ``alpha``."""
+__all__ = ["average_gradient", "expected_gradients", "integrated_gradients"]
 
 
 def integrated_gradients(
@@ -100,7 +97,7 @@ def integrated_gradients(
         if quadrature != "gauss-legendre":
             raise AttribValueError(
                 f"quadrature: not used with tol, got {quadrature!r}; tol brings its own nested "
-                f"rule: leave one out",
+                "rule: leave one out",
                 code="quadrature.tol",
             )
     if reduce not in (total, estimate) or (reduce is estimate and tol is None):
@@ -112,7 +109,7 @@ def integrated_gradients(
     def method(f: Score) -> Attribute:
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)
-            evaluate = _weighted_gradients(f, _traverse(path, x, check_baseline(baseline, x)), args)
+            evaluate = weighted_gradients(f, traverse(path, x, check_baseline(baseline, x)), args)
             if tol is not None:
                 found = adaptive_integral(evaluate, x, steps, tol, chunk_size)
                 return found if reduce is estimate else found.value
@@ -167,8 +164,8 @@ def average_gradient(
     def method(f: Score) -> Attribute:
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)
-            line = _traverse(None, x, check_baseline(baseline, x))
-            evaluate = _weighted_gradients(f, lambda alpha: (line(alpha)[0], None), args)
+            line = traverse(None, x, check_baseline(baseline, x))
+            evaluate = weighted_gradients(f, lambda alpha: (line(alpha)[0], None), args)
             points = slices(rule_tensors(rule, _first(x)))
             sums = map_chunks(
                 lambda node: evaluate(*node)[0], points, chunk_size=chunk_size, like=x
@@ -254,32 +251,20 @@ def expected_gradients(
             starts = tree_map(
                 lambda a, b: b[index].to(a.dtype) if differentiable(a) else a, ends, baselines
             )
-            between = lambda a, b: b + (_expand(alpha, a) * (a - b)).to(a.dtype)
-            points = tree_map(lambda a, b: between(a, b) if differentiable(a) else a, ends, starts)
-            return points, tree_map(
-                lambda a, b: a - b if differentiable(a) else None, ends, starts
-            )
+            ways = tree_map(lambda a, b: a - b if differentiable(a) else None, ends, starts)
+
+            def between(b: Tensor, way: Tensor | None) -> Tensor:
+                return b if way is None else b + (_expand(alpha, way) * way).to(way.dtype)
+
+            return tree_map(between, starts, ways), ways
 
         def kernel(chunk: tuple[Tree, Tree]) -> Tree:
-            points, differences = chunk
-            return tree_map(torch.mul, stacked(gradient, *args)(points)[0], differences)
+            points, ways = chunk
+            return tree_map(torch.mul, stacked(gradient, *args)(points)[0], ways)
 
         return reduce(map_chunks(kernel, Points(samples, take), chunk_size=chunk_size, like=x))
 
     return attribute
-
-
-def straight(x: Tree, baseline: Tree, alpha: Tensor) -> Tree:
-    r"""The straight line :math:`\gamma(\alpha) = x' + \alpha (x - x')`.
-
-    Example:
-        >>> import torch
-        >>> straight(torch.tensor([4.0]), torch.tensor([2.0]), torch.tensor(0.5))
-        tensor([3.])
-    """
-    return tree_map(
-        lambda a, b: (b + alpha * (a - b)).to(a.dtype) if differentiable(a) else a, x, baseline
-    )
 
 
 def _check_rule(f: Score, steps: int, quadrature: str) -> Rule:
@@ -288,94 +273,6 @@ def _check_rule(f: Score, steps: int, quadrature: str) -> Rule:
     return nodes(
         quadrature, check_count(steps, "steps", least=2 if quadrature == "trapezoid" else 1)
     )
-
-
-def _traverse(path: Path | None, x: Tree, baseline: Tree) -> Callable[[Tensor], tuple[Tree, Tree]]:
-    """From stacked alphas to stacked points and the velocity of the path, which broadcasts."""
-    if path is None:
-        # What vmap over `straight` computes, without its overhead, and with a velocity that is
-        # constant.
-        difference = tree_map(lambda a, b: a - b if differentiable(a) else None, x, baseline)
-
-        def line(alpha: Tensor) -> tuple[Tree, Tree]:
-            def at(a: Tensor, b: Tensor, d: Tensor | None) -> Tensor:
-                return (
-                    a.expand(len(alpha), *a.shape)
-                    if d is None
-                    else (b + _expand_to(alpha, a) * d).to(a.dtype)
-                )
-
-            return tree_map(at, x, baseline, difference), difference
-
-        return line
-
-    chosen = path
-
-    def point_and_velocity(alpha: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        def moving(alpha: Tensor) -> tuple[Tensor, ...]:
-            return tuple(
-                leaf for leaf in _check_point(chosen(x, baseline, alpha), x) if differentiable(leaf)
-            )
-
-        return jvp(moving, (alpha,), (torch.ones_like(alpha),))
-
-    def curve(alpha: Tensor) -> tuple[Tree, Tree]:
-        points, velocities = map(iter, torch.vmap(point_and_velocity)(alpha))
-        parts, spec = flatten(x)
-        still = [None if a is None else a.expand(len(alpha), *a.shape) for a in parts]
-        return (
-            unflatten(
-                spec,
-                [
-                    next(points) if differentiable(a) else s
-                    for a, s in zip(parts, still, strict=True)
-                ],
-            ),
-            unflatten(spec, [next(velocities) if differentiable(a) else None for a in parts]),
-        )
-
-    return curve
-
-
-def _weighted_gradients(
-    f: Score, points: Callable[[Tensor], tuple[Tree, Tree]], args: tuple[Any, ...]
-) -> Callable[[Tensor, Tensor], tuple[Tree, Tensor]]:
-    """A stack of nodes as one summand of the integral, and the scores at the nodes.
-
-    Weights are ``(nodes,)``, or ``(nodes, rules)`` for several integrals from the same gradients.
-    """
-    gradient = stacked(grad_and_score(f), *args)
-
-    def evaluate(alpha: Tensor, weight: Tensor) -> tuple[Tree, Tensor]:
-        point, velocity = points(alpha)
-        slope, score = gradient(point)
-        rules = weight.shape[1:]
-
-        def weighted(g: Tensor, v: Tensor | None) -> Tensor:
-            # A product and a sum: autocast would do a matrix product in half precision.
-            step = g.to(weight.dtype) if v is None else g.to(weight.dtype) * v
-            step = step.reshape(len(alpha), *(1 for _ in rules), *g.shape[1:])
-            return (step * weight.reshape(*weight.shape, *(1 for _ in g.shape[1:]))).sum(
-                0, keepdim=True
-            )
-
-        return tree_map(
-            weighted, slope, tree_map(lambda g: None, slope) if velocity is None else velocity
-        ), score
-
-    return evaluate
-
-
-def _check_point(point: Tree, x: Tree) -> list[Any]:
-    parts = leaves(point)
-    if [getattr(p, "shape", None) for p in parts] != [getattr(a, "shape", None) for a in leaves(x)]:
-        raise AttribValueError(
-            f"path: must return a tree like x, got {describe(point)} for {describe(x)}; write it "
-            f"for one alpha "
-            "without dimensions",
-            code="path.shape",
-        )
-    return parts
 
 
 def _check_baselines(baselines: Tree, x: Tree) -> torch.Size:
@@ -394,16 +291,16 @@ def _check_baselines(baselines: Tree, x: Tree) -> torch.Size:
         own = a.ndim - b.ndim + 1 if isinstance(b, Tensor) and b.ndim else -1
         if own < 0 or a.shape[own:] != b.shape[1:]:
             raise AttribValueError(
-                f"baselines: must be stacked on a leading axis, with the features of x, got "
-                f"{describe(baselines)}; "
-                f"expected shape (count, *feature) for x of shape {describe(x)}",
+                "baselines: must be stacked on a leading axis, with the features of x, got "
+                f"{describe(baselines)}; expected shape (count, *feature) for x of shape "
+                f"{describe(x)}",
                 code="baselines.shape",
             )
         batches.add(a.shape[:own])
     counts = {len(b) for b in leaves(baselines) if isinstance(b, Tensor)}
     if len(counts) != 1 or 0 in counts or len(batches) != 1:
         raise AttribValueError(
-            f"baselines: must hold the same number of at least one row in every leaf, got "
+            "baselines: must hold the same number of at least one row in every leaf, got "
             f"{describe(baselines)}",
             code="baselines.shape",
         )
@@ -416,11 +313,6 @@ def _first(x: Tree) -> Tensor:
 
 def _like(sums: Tree, x: Tree) -> Tree:
     return tree_map(lambda s, a: s.to(a.dtype), sums, x)
-
-
-def _expand_to(alpha: Tensor, leaf: Tensor) -> Tensor:
-    """One alpha per point, against stacked leaves."""
-    return alpha.reshape(-1, *(1 for _ in leaf.shape))
 
 
 def _expand(alpha: Tensor, stack: Tensor) -> Tensor:

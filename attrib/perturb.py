@@ -34,8 +34,8 @@ class Stream:
     def __init__(self, generator: torch.Generator | None) -> None:
         if generator is not None and not isinstance(generator, torch.Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AttribTypeError(
-                f"generator: must be a torch.Generator, got {type(generator).__name__}; "
-                "pass torch.Generator(device).manual_seed(0)",
+                f"generator: must be a torch.Generator, got {type(generator).__name__}; pass "
+                "torch.Generator(device).manual_seed(0)",
                 code="generator.type",
             )
         self._generator = generator
@@ -126,8 +126,8 @@ def _leafwise(noise: Callable[[Tensor, float], Tensor], x: Tree, scale: Any, nam
     scales = leaves_for(x, scale)
     if scales is None:
         raise AttribValueError(
-            f"{name}: structure differs from that of x, got {len(leaves(scale))} numbers; pass one "
-            f"number, or a tree of {len(parts)} numbers like x",
+            f"{name}: structure differs from that of x, got {len(leaves(scale))} numbers; pass "
+            f"one number, or a tree of {len(parts)} numbers like x",
             code=f"{name}.structure",
         )
     pairs = zip(parts, scales, strict=True)

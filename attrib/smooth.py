@@ -212,7 +212,7 @@ def expected(
             raise AttribValueError(
                 "baselines: must hold the same number of at least one row in every leaf, got "
                 f"{describe(baselines)}; expected a tree like x ({describe(x)}) with a leading "
-                f"axis",
+                "axis",
                 code="baselines.shape",
             )
         pairs = list(zip(parts, stack, strict=True))

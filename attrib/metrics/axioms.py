@@ -54,8 +54,7 @@ def completeness(f: Score) -> Measure:
         ):
             raise AttribValueError(
                 f"attribution: must be a tree like x, got {describe(attribution)} for x "
-                f"{describe(x)} with scores of "
-                f"shape {tuple(rise.shape)}",
+                f"{describe(x)} with scores of shape {tuple(rise.shape)}",
                 code="attribution.shape",
             )
         summed = [
