@@ -11,7 +11,7 @@ from torch import Tensor
 from attrib._map import ChunkSize, map_chunks, slices
 from attrib._quadrature import clenshaw_curtis_levels, rule_tensors
 from attrib._transforms import concrete
-from attrib._tree import differentiable, leaves, tree_map
+from attrib._tree import differentiable, features, leaves, tree_map
 from attrib.errors import AttribValueError
 from attrib.reducers import total
 from attrib.types import Estimate, Tree
@@ -93,11 +93,11 @@ def _error(value: Tree, rise: Tensor, before: Tensor, last: Tensor) -> Tensor:
     shrinking = torch.where(
         last < before, last / before.clamp_min(torch.finfo(last.dtype).tiny), 1.0
     )
-    summed = sum(v.flatten(rise.ndim).sum(-1) for v in leaves(value) if v is not None)
+    summed = sum(features(v, rise.ndim).sum(-1) for v in leaves(value) if v is not None)
     return torch.maximum(last * shrinking, (summed - rise).abs())
 
 
 def _largest(tree: Tree, batch_dims: int) -> Tensor:
     """The largest magnitude of each example."""
-    parts = [leaf.flatten(batch_dims).abs().amax(-1) for leaf in leaves(tree) if leaf is not None]
+    parts = [features(leaf, batch_dims).abs().amax(-1) for leaf in leaves(tree) if leaf is not None]
     return torch.stack(parts).amax(0)

@@ -13,7 +13,7 @@ from attrib._transforms import compiling
 from attrib._tree import flatten, leaves, length, tree_map, unflatten
 from attrib.types import Tree
 
-__all__ = ["Batched", "NotRowsError", "Rows", "add_note", "inherit", "stacked"]
+__all__ = ["Batched", "Choice", "NotRowsError", "Rows", "add_note", "inherit", "stacked"]
 
 
 class NotRowsError(Exception):
@@ -32,6 +32,20 @@ class Rows(NamedTuple):
     length: int | None = None
 
 
+class Choice(NamedTuple):
+    """One of several outputs, for scores that share everything up to them.
+
+    Attributes:
+        position: Which output, a tensor without dimensions; inside of `torch.vmap`, many at once.
+        outputs: ``outputs(x, args)``, what the scores share.
+        select: ``select(outputs, position, x, length)``, the score of one output.
+    """
+
+    position: Tensor
+    outputs: Callable[[Tree, tuple[Any, ...]], Any]
+    select: Callable[[Any, int, Tree, int | None], Tensor]
+
+
 _NO_ROWS = Rows()
 
 
@@ -44,10 +58,12 @@ class Batched:
     Attributes:
         function: ``function(rows, x, *args)``.
         rows: The tensors that belong to the rows.
+        choice: For a score that selects by a tensor: the parts that it is made of.
     """
 
     function: Callable[..., Any]
     rows: Rows = _NO_ROWS
+    choice: Choice | None = None
 
     def __call__(self, x: Tree, /, *args: Any) -> Any:
         return self.function(self.rows, x, *args)

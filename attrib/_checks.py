@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib._transforms import concrete
+from attrib._transforms import numbers
 from attrib._tree import (
     differentiable,
     flatten,
@@ -42,11 +42,16 @@ def check_input(x: Tree, *, gradients: bool = True) -> None:
     parts = leaves(x)
     if any(not _is_input(part) for part in parts):
         _refuse_input(x)
+    if all(part is None for part in parts):
+        raise AttribTypeError(
+            f"x: must hold at least one tensor, got {describe(x)}; pass what the score takes first",
+            code="x.type",
+        )
     if gradients and not any(differentiable(part) for part in parts):
         dtypes = sorted({str(part.dtype) for part in parts if part is not None})
         raise AttribTypeError(
-            f"x: nothing to differentiate, got {', '.join(dtypes) or 'no tensor'}; gradient "
-            "methods need a floating-point tensor (for token ids, attribute to their embeddings)",
+            f"x: nothing to differentiate, got {', '.join(dtypes)}; gradient methods "
+            "need a floating-point tensor (for token ids, attribute to their embeddings)",
             code="x.dtype",
         )
 
@@ -104,12 +109,13 @@ def check_score(score: Any, x: Tree) -> None:
 def check_finite(gradient: list[Tensor], score: Tensor) -> list[Tensor]:
     """The gradients, NaN for examples whose score is NaN or infinite: a ReLU would hide it."""
     broken = ~torch.isfinite(score)
-    if concrete(broken):
-        if not broken.any():
+    seen = numbers(broken)
+    if seen is not None:
+        if not seen.any():
             return gradient
-        first = list(map(int, broken.nonzero()[0]))
+        first = list(map(int, seen.nonzero()[0]))
         warnings.warn(
-            f"score: NaN or infinite for {int(broken.sum())} of {broken.numel()} examples, first "
+            f"score: NaN or infinite for {int(seen.sum())} of {seen.numel()} examples, first "
             f"at index {first}; their attributions are NaN. Look at the input and at the model's "
             "parameters",
             NonFiniteWarning,

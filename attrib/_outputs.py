@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from attrib._transforms import compiling, concrete
+from attrib._transforms import compiling, concrete, numbers
 from attrib._tree import leaves, tree_map
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Tree
@@ -250,9 +250,10 @@ def _in_words(index: Any) -> str:
 
 def _check_range(position: int | Tensor, size: int) -> None:
     if isinstance(position, Tensor):
-        if not concrete(position) or position.numel() == 0:
+        seen = numbers(position)
+        if seen is None or seen.numel() == 0:
             return
-        low, high = (int(end) for end in position.aminmax())
+        low, high = (int(end) for end in seen.aminmax())
     else:
         low = high = position
     if low < -size or high >= size:

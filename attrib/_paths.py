@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib._batched import stacked
 from attrib._checks import describe
-from attrib._transforms import jvp
+from attrib._transforms import value_and_slope
 from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
@@ -62,7 +62,7 @@ def traverse(path: Path | None, x: Tree, baseline: Tree) -> Callable[[Tensor], t
                 leaf for leaf in _check_point(chosen(x, baseline, alpha), x) if differentiable(leaf)
             )
 
-        return jvp(moving, (alpha,), (torch.ones_like(alpha),))
+        return value_and_slope(moving, alpha)
 
     def curve(alpha: Tensor) -> tuple[Tree, Tree]:
         points, velocities = map(iter, torch.vmap(point_and_velocity)(alpha))

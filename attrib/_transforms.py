@@ -6,14 +6,24 @@ The only file of attrib that asks torch for something it does not document.
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["compiling", "concrete", "constant", "depends", "differentiated_outside", "jvp", "vjp"]
+__all__ = [
+    "compiling",
+    "concrete",
+    "constant",
+    "depends",
+    "differentiated_outside",
+    "mapped",
+    "numbers",
+    "only_mapped",
+    "value_and_slope",
+    "vjp",
+]
 
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 _forward_ad: Any = torch.autograd.forward_ad
@@ -33,12 +43,23 @@ def concrete(tensor: Tensor) -> bool:
     Not while a compiler traces, inside a `torch.func` transform, or for a tensor without data.
     """
     return not (
-        compiling()
-        or _transforming()
+        _transforming()
         or _C._len_torch_dispatch_stack() > 0
         or tensor.is_meta
         or type(tensor) not in (Tensor, torch.nn.Parameter)
     )
+
+
+def numbers(tensor: Tensor) -> Tensor | None:
+    """The numbers in an integer or boolean tensor, of all points of a `torch.func` transform.
+
+    ``None`` where there are none: while a compiler traces, or for a tensor without data.
+    """
+    if compiling() or _C._len_torch_dispatch_stack() > 0:
+        return None
+    while _C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _C._functorch.get_unwrapped(tensor)
+    return None if tensor.is_meta or type(tensor) is not Tensor else tensor
 
 
 def differentiated_outside() -> bool:
@@ -47,11 +68,29 @@ def differentiated_outside() -> bool:
     If not, a plain `torch.autograd.grad` gives the gradient with less overhead than `torch.func`.
     """
     return (
-        compiling()
+        _transforming()
         or torch.is_grad_enabled()
-        or _transforming()
         or torch.is_inference_mode_enabled()
         or _forward_ad._current_level >= 0
+    )
+
+
+def mapped(tensor: Tensor) -> bool:
+    """Whether a surrounding `torch.vmap` maps over this tensor."""
+    return not compiling() and _C._functorch.is_batchedtensor(tensor)
+
+
+def only_mapped(tensor: Tensor, others: Sequence[Any]) -> bool:
+    """Whether the one transform around this call is a `torch.vmap` over `tensor` and nothing else,
+    with nobody to ask for derivatives."""
+    if compiling() or torch.is_grad_enabled() or not _transforming():
+        return False
+    return (
+        len(_C._functorch.get_interpreter_stack()) == 1
+        and mapped(tensor)
+        and not any(isinstance(other, Tensor) and mapped(other) for other in others)
+        and not torch.is_inference_mode_enabled()
+        and _forward_ad._current_level < 0
     )
 
 
@@ -69,16 +108,16 @@ def constant(fn: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]
     return call
 
 
-def jvp(
-    f: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
-) -> tuple[Any, Any]:
-    """`torch.func.jvp` without the deprecation warning that torch gives itself at first."""
-    if not compiling():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            _forward_ad._maybe_load_decompositions()
-    transform: Any = torch.func.jvp
-    return transform(f, primals, tangents)
+def value_and_slope(f: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor) -> tuple[Any, Any]:
+    """The values of a function of one number, and their derivatives.
+
+    By reverse mode twice: the levels of torch's forward mode are global, and threads that use it at
+    the same time disturb each other.
+    """
+    values, pullback = vjp(f, at)
+    # The pullback is linear: wherever it is differentiated, the transpose is the derivative.
+    _, transposed = vjp(lambda *cotangents: pullback(cotangents)[0], *map(torch.zeros_like, values))
+    return values, transposed(torch.ones_like(at))
 
 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
@@ -94,4 +133,5 @@ def depends(result: Tensor) -> bool:
 
 
 def _transforming() -> bool:
-    return _C._are_functorch_transforms_active()
+    """Whether a compiler or a `torch.func` transform surrounds this code."""
+    return compiling() or _C._are_functorch_transforms_active()

@@ -12,6 +12,7 @@ from attrib.types import Tree
 
 __all__ = [
     "differentiable",
+    "features",
     "flatten",
     "leaf_names",
     "leaves",
@@ -100,6 +101,11 @@ def put(parts: Sequence[Any], places: Sequence[int], values: Iterable[Any]) -> l
 def differentiable(leaf: Any) -> bool:
     """Whether a leaf is a tensor that has gradients."""
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def features(leaf: Tensor, batch_dims: int) -> Tensor:
+    """The features of every example in one dimension; a leaf of plain numbers has one feature."""
+    return leaf.unsqueeze(-1) if leaf.ndim == batch_dims else leaf.flatten(batch_dims)
 
 
 def leaf_names(tree: Tree, name: str) -> list[str]:

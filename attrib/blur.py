@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from attrib._map import ChunkSize
 from attrib._paths import Path
 from attrib._quadrature import Quadrature
 from attrib._tree import differentiable, leaves, tree_map
-from attrib.errors import AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.path import integrated_gradients
 from attrib.types import Attribute, Score, Tree
 
@@ -96,6 +97,14 @@ def blur_path(max_sigma: float, dims: Sequence[int] = (-2, -1)) -> Path:
         tensor(16.)
     """
     check_number(max_sigma, "max_sigma", exclusive=True)
+    if not isinstance(dims, (list, tuple)) or any(
+        isinstance(dim, bool) or not isinstance(dim, int)  # pyright: ignore[reportUnnecessaryIsInstance]
+        for dim in dims
+    ):
+        raise AttribTypeError(
+            f"dims: must be a tuple of integers, got {_types(dims)}; the last two are (-2, -1)",
+            code="dims.type",
+        )
     chosen = tuple(dims)
     if not chosen or any(dim >= 0 for dim in chosen) or len(set(chosen)) != len(chosen):
         raise AttribValueError(
@@ -122,6 +131,12 @@ def blur_path(max_sigma: float, dims: Sequence[int] = (-2, -1)) -> Path:
         return tree_map(lambda leaf: blurred(leaf, alpha) if differentiable(leaf) else leaf, x)
 
     return path
+
+
+def _types(dims: object) -> str:
+    given: Any = dims
+    each: Any = given if isinstance(dims, (list, tuple)) else (given,)
+    return ", ".join(sorted({type(dim).__name__ for dim in each}))
 
 
 def _gaussian_matrix(size: int, sigma: Tensor, like: Tensor) -> Tensor:

@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 
 from attrib._batched import inherit
-from attrib._checks import check_baseline, check_callable, check_count, check_input, check_number
+from attrib._checks import (
+    check_baseline,
+    check_callable,
+    check_count,
+    check_finite,
+    check_input,
+    check_number,
+)
 from attrib._map import scan
 from attrib._transforms import concrete
-from attrib._tree import differentiable, flatten, put, unflatten
+from attrib._tree import differentiable, features, flatten, put, unflatten
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score, score_of
 from attrib.types import Attribute, Score, Tree
@@ -73,7 +80,8 @@ def guided_ig(
                     code="guided_ig.traced",
                 )
             starts, _ = flatten(check_baseline(baseline, x))
-            batch_dims = score_of(f)(x, *args).ndim
+            score = score_of(f)(x, *args)
+            batch_dims = score.ndim
             shapes = [parts[place].shape for place in places]
             sizes = [shape[batch_dims:].numel() for shape in shapes]
 
@@ -81,7 +89,7 @@ def guided_ig(
                 """All features of an example in one row."""
                 return torch.cat(
                     [
-                        leaf.expand(s).flatten(batch_dims)
+                        features(leaf.expand(s), batch_dims)
                         for leaf, s in zip(leaves, shapes, strict=True)
                     ],
                     -1,
@@ -109,8 +117,12 @@ def guided_ig(
                 return moved, attribution + slope * (moved - point)
 
             _, attribution = scan(step, (start, torch.zeros_like(end)), steps)
+            # Towards a NaN no feature ever arrives: the path would stand still, with zeros.
+            distance = (end - start).abs().sum(-1)
+            whole = torch.where(distance.isfinite(), score, torch.nan)
             nothing: list[Any] = [None] * len(parts)
-            return unflatten(spec, put(nothing, places, parted(attribution)))
+            found = check_finite(parted(attribution), whole)
+            return unflatten(spec, put(nothing, places, found))
 
         return attribute
 
@@ -146,7 +158,8 @@ def _move(point: Tensor, size: Tensor, alpha: float, way: _Way) -> Tensor:
         left = (way.end - point).abs().sum(-1, keepdim=True) - wanted
         if not ((left > 0) & waiting).any():
             return point
-        sizes = size.masked_fill(~waiting, torch.inf)
+        # Without a gradient to go by, last; a NaN compares with nothing, and would never move.
+        sizes = size.nan_to_num(torch.inf).masked_fill(~waiting, torch.inf)
         group = waiting & (left > 0) & (sizes <= sizes.kthvalue(rank, -1, keepdim=True).values)
         gain = ((front - point).abs() * group).sum(-1, keepdim=True)
         share = (left / gain.clamp_min(torch.finfo(gain.dtype).tiny)).clamp(0, 1)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from attrib._batched import inherit, stacked
-from attrib._checks import check_baseline, check_callable, check_count, check_input
+from attrib._checks import check_baseline, check_callable, check_count, check_finite, check_input
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
 from attrib._quadrature import logarithmic, rule_tensors
 from attrib._transforms import vjp
-from attrib._tree import differentiable, flatten, put, tree_map, unflatten
+from attrib._tree import differentiable, features, flatten, put, tree_map, unflatten
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score, score_of
 from attrib.reducers import total
@@ -109,6 +109,9 @@ def integrated_hessians(f: Score, *, steps: int = 50, chunk_size: ChunkSize = "a
             one = stacked(interactions)
             hessian, slope = total(map_chunks(lambda node: one(*node), nodes, chunk_size=1, like=x))
             pairs = _pairs(hessian, slope, delta, batch_dims)
+            # A NaN gradient marks an example that has no Hessian either.
+            marks = [(features(s, batch_dims) * 0).sum(-1) for s in slope]
+            pairs = [check_finite(row, torch.stack(marks).sum(0)) for row in pairs]
             nothing: list[Any] = [None] * len(parts)
             rows = [unflatten(spec, put(nothing, places, row)) for row in pairs]
             return unflatten(spec, put(nothing, places, rows))
@@ -146,12 +149,13 @@ def _pairs(
     sizes = [math.prod(d.shape[batch_dims:]) for d in delta]
 
     def block(a: int, b: int) -> Tensor:
-        left, right = delta[a].flatten(batch_dims), delta[b].flatten(batch_dims)
-        second = torch.split(hessian[b], sizes)[a].flatten(batch_dims + 1).movedim(0, batch_dims)
+        left, right = features(delta[a], batch_dims), features(delta[b], batch_dims)
+        second = features(torch.split(hessian[b], sizes)[a], batch_dims + 1).movedim(0, batch_dims)
         found = left[..., :, None] * second * right[..., None, :]
         if a == b:
-            found = found + torch.diag_embed(left * slope[a].flatten(batch_dims))
-        return found.reshape(*delta[a].shape, *delta[b].shape[batch_dims:]).to(delta[a].dtype)
+            found = found + torch.diag_embed(left * features(slope[a], batch_dims))
+        shape = delta[a].shape + delta[b].shape[batch_dims:]
+        return found.reshape(shape).to(delta[a].dtype)
 
     every = range(len(delta))
     return [[block(a, b) for b in every] for a in every]

@@ -25,7 +25,7 @@ from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
 from attrib._tree import differentiable, leaves, length, tree_map
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
-from attrib.perturb import Stream, gaussian
+from attrib.perturb import Stream, check_scale, fork, gaussian
 from attrib.reducers import estimate, mean, total
 from attrib.types import Attribute, Reducer, Score, Tree
 
@@ -227,7 +227,8 @@ def expected_gradients(
     check_count(samples, "samples")
     check_callable(reduce, "reduce", "pass a reducer such as attrib.mean")
     chunk_size = check_chunk_size(chunk_size)
-    noisy = any(scale > 0 for scale in leaves(tree_map(lambda s: check_number(s, "std"), std)))
+    check_scale(std, "std")
+    noisy = any(scale > 0 for scale in leaves(std) if scale is not None)
     Stream(generator)
     gradient = grad_and_score(f)
 
@@ -236,7 +237,7 @@ def expected_gradients(
         batch = _check_baselines(baselines, x)
         leaf, count = _first(x), length(baselines)
         device = leaf.device
-        stream = Stream(generator)
+        stream = Stream(fork(generator))
         # All at once, they are small: the draws cannot depend on the chunk size.
         which = torch.randint(count, (samples, *batch), generator=stream.on(device), device=device)
         wide = torch.promote_types(leaf.dtype, torch.float32)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from attrib._checks import check_number
-from attrib._transforms import compiling
+from attrib._transforms import compiling, mapped
 from attrib._tree import differentiable, flatten, leaves, leaves_for, tree_map, unflatten
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Perturb, Tree
 
-__all__ = ["Stream", "gaussian", "uniform"]
+__all__ = ["Stream", "check_scale", "fork", "gaussian", "uniform"]
 
 
 class Stream:
@@ -58,6 +58,19 @@ class Stream:
         return self._generator
 
 
+def fork(generator: torch.Generator | None) -> torch.Generator | None:
+    """A generator for one call, seeded by a single draw.
+
+    Two computations that share a generator then draw the same numbers however they are chunked.
+    """
+    if generator is None or compiling():
+        return generator
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    if mapped(seed):
+        return generator
+    return torch.Generator(generator.device).manual_seed(int(seed))
+
+
 def gaussian(std: Any, *, generator: torch.Generator | None = None) -> Perturb:
     r"""Add independent normal noise of standard deviation `std`, :math:`x' = x + \varepsilon`.
 
@@ -77,7 +90,7 @@ def gaussian(std: Any, *, generator: torch.Generator | None = None) -> Perturb:
         >>> perturb(torch.zeros(2)).shape
         torch.Size([2])
     """
-    tree_map(lambda s: check_number(s, "std"), std)
+    check_scale(std, "std")
     stream = Stream(generator)
 
     def noise(leaf: Tensor, scale: float) -> Tensor:
@@ -109,7 +122,7 @@ def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb
         >>> bool(perturb(torch.zeros(100)).abs().max() <= 0.1)
         True
     """
-    tree_map(lambda r: check_number(r, "radius"), radius)
+    check_scale(radius, "radius")
     stream = Stream(generator)
 
     def noise(leaf: Tensor, scale: float) -> Tensor:
@@ -119,6 +132,13 @@ def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb
         return leaf + scale * (2 * draw - 1)
 
     return lambda x: _leafwise(noise, x, radius, "radius")
+
+
+def check_scale(scale: Any, name: str) -> None:
+    """A number, or a tree of numbers in which those of leaves without noise may be absent."""
+    if scale is None:
+        check_number(scale, name)
+    tree_map(lambda s: check_number(s, name), scale)
 
 
 def _leafwise(noise: Callable[[Tensor, float], Tensor], x: Tree, scale: Any, name: str) -> Tree:
@@ -131,7 +151,10 @@ def _leafwise(noise: Callable[[Tensor, float], Tensor], x: Tree, scale: Any, nam
             code=f"{name}.structure",
         )
     pairs = zip(parts, scales, strict=True)
-    return unflatten(spec, [noise(leaf, s) if differentiable(leaf) else leaf for leaf, s in pairs])
+    return unflatten(
+        spec,
+        [noise(leaf, check_number(s, name)) if differentiable(leaf) else leaf for leaf, s in pairs],
+    )
 
 
 def _copy_of_global(device: torch.device) -> torch.Generator:

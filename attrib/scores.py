@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attrib._batched import Batched, NotRowsError, Rows, stacked
-from attrib._checks import check_callable, describe
+from attrib._batched import Batched, Choice, NotRowsError, Rows, stacked
+from attrib._checks import check_callable, check_input, describe
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._outputs import (
     Caller,
@@ -186,7 +186,8 @@ def batched(f: Score, rows: Sequence[Tensor] = ()) -> Score:
         tensor([1., 4.])
     """
     check_callable(f, "f", "pass a score")
-    if isinstance(rows, Tensor) or not all(isinstance(row, Tensor) for row in rows):  # pyright: ignore[reportUnnecessaryIsInstance]
+    sequence = isinstance(rows, (list, tuple))
+    if not sequence or not all(isinstance(row, Tensor) for row in rows):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise AttribTypeError(
             f"rows: must be a list of tensors, got {describe(rows)}", code="rows.type"
         )
@@ -239,12 +240,18 @@ def per_target(
     check_callable(method, "method", "pass a method such as attrib.saliency")
     check_callable(model, "model", "pass a module or a function")
     chunk_size = check_chunk_size(chunk_size)
+    if not isinstance(targets, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise AttribTypeError(
+            f"targets: must be a list of integers, got {type(targets).__name__}",
+            code="targets.type",
+        )
     indices = (
         targets
         if isinstance(targets, Tensor)
-        else torch.tensor([check_integer(t, "targets") for t in targets])
+        else torch.tensor([check_integer(t, "targets") for t in targets], device="cpu")
     )
-    if indices.ndim != 1 or indices.is_floating_point() or len(indices) == 0:
+    whole = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)
+    if indices.ndim != 1 or not whole or len(indices) == 0:
         raise AttribTypeError(
             f"targets: must be a list of integers, got {indices.dtype} of shape "
             f"{tuple(indices.shape)}",
@@ -252,11 +259,15 @@ def per_target(
         )
 
     def attribute(x: Tree, *args: Any) -> Tree:
+        check_input(x, gradients=False)
+
         def of(index: Tensor) -> Tree:
             return method(target(model, index, output=output, stochastic=stochastic))(x, *args)
 
-        on_device = indices.to(next(leaf.device for leaf in leaves(x)))
+        on_device = indices.to(next(leaf.device for leaf in leaves(x) if leaf is not None))
         chunks = list(map_chunks(stacked(of), slices(on_device), chunk_size=chunk_size, like=x))
+        if len(chunks) == 1:
+            return chunks[0]
         return tree_map(lambda *parts: torch.cat(parts), chunks[0], *chunks[1:])
 
     return attribute
@@ -271,7 +282,9 @@ def _score(
 ) -> Score:
     check_callable(model, "model", "pass a module or a function")
     index = check_index(index)
-    if not (output is None or isinstance(output, (str, int)) or callable(output)):
+    given: Any = output
+    known = given is None or callable(given) or isinstance(given, (str, int))
+    if not known or isinstance(given, bool):
         raise AttribTypeError(
             f"output: must be a key, a position or a function, got {type(output).__name__}",
             code="output.type",
@@ -279,28 +292,36 @@ def _score(
 
     call = Caller(model)
 
-    def score(x: Tree, index: Index, args: tuple[Any, ...]) -> Tensor:
+    def outputs(x: Tree, args: tuple[Any, ...]) -> Any:
         check_mode(model, stochastic)
         result = call(x, args)
-        if callable(index):
+        if callable(index) and output is None and transform is None:
             # The user's own function sees what the model returned, unless told where to look.
-            found = result if output is None and transform is None else read_output(result, output)
-            return index(found if transform is None else transform(found))
+            return result
         found = read_output(result, output)
-        return select(found if transform is None else transform(found), index, x)
+        return found if transform is None else transform(found)
+
+    def choose(found: Any, index: Index, x: Tree, length: int | None) -> Tensor:
+        score = index(found) if callable(index) else select(found, index, x)
+        return _of_length(score, length)
 
     def of_rows(rows: Rows, x: Tree, *args: Any) -> Tensor:
-        found = score(x, rows.tensors[0] if rows.tensors else index, args)
-        return _of_length(found, rows.length)
+        which = rows.tensors[0] if rows.tensors else index
+        return choose(outputs(x, args), which, x, rows.length)
 
     if not isinstance(model, nn.Module):
-        return lambda x, *args: score(x, index, args)
-    if isinstance(index, Tensor) and index.ndim == 1:
+        return lambda x, *args: choose(outputs(x, args), index, x, None)
+    if not isinstance(index, Tensor):
+        return Batched(of_rows)
+    if index.ndim == 1:
         return Batched(of_rows, Rows((index,)))
-    return Batched(of_rows)
+    return Batched(of_rows, choice=Choice(index, outputs, choose))
 
 
 def _of_length(score: Tensor, length: int | None) -> Tensor:
-    if length is not None and (score.ndim == 0 or score.shape[0] != length):
+    found: Any = score  # what is no tensor at all is refused later, in words
+    if length is None or not isinstance(found, Tensor):
+        return score
+    if found.ndim == 0 or found.shape[0] != length:
         raise NotRowsError(score.ndim)
     return score

@@ -239,14 +239,12 @@ def _under_noise(
     chunk_size: ChunkSize,
 ) -> Attribute:
     perturbations.gaussian(std, generator=generator)
+
     # Made anew for every call: without a generator the draws follow torch's global state.
-    return _smooth(
-        attribute,
-        lambda: perturbations.gaussian(std, generator=generator),
-        samples,
-        reduce,
-        chunk_size,
-    )
+    def noise() -> Perturb:
+        return perturbations.gaussian(std, generator=perturbations.fork(generator))
+
+    return _smooth(attribute, noise, samples, reduce, chunk_size)
 
 
 def _smooth(

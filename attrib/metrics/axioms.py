@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attrib._checks import check_baseline, check_callable, check_input, describe
-from attrib._tree import leaves, tree_map
+from attrib._tree import features, leaves, tree_map
 from attrib.errors import AttribValueError
 from attrib.gradient import score_of
 from attrib.types import Measure, Score, Tree
@@ -58,9 +58,7 @@ def completeness(f: Score) -> Measure:
                 code="attribution.shape",
             )
         summed = [
-            part.reshape(*rise.shape, -1).sum(
-                -1, dtype=torch.promote_types(part.dtype, torch.float32)
-            )
+            features(part, rise.ndim).sum(-1, dtype=torch.promote_types(part.dtype, torch.float32))
             for part in parts
             if part is not None
         ]
