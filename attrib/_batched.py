@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from attrib._transforms import compiling
@@ -143,16 +144,24 @@ def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any
 
     def repeated(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch:
-            return leaf.expand(samples, *leaf.shape).flatten(0, 1)
+            return repeat(leaf, "batch ... -> (samples batch) ...", samples=samples)
         return leaf
+
+    def folded(leaf: Tensor) -> Tensor:
+        return rearrange(leaf, "samples batch ... -> (samples batch) ...")
+
+    def unfolded(leaf: Tensor) -> Tensor:
+        return rearrange(
+            leaf, "(samples batch) ... -> samples batch ...", samples=samples, batch=batch
+        )
 
     rows = Rows(tuple(map(repeated, fn.rows.tensors)), samples * batch)
     results = fn.function(
         rows,
-        *(tree_map(lambda leaf: leaf.flatten(0, 1), point) for point in points),
+        *(tree_map(folded, point) for point in points),
         *tree_map(repeated, shared),
     )
-    return tree_map(lambda leaf: leaf.unflatten(0, (samples, batch)), results)
+    return tree_map(unfolded, results)
 
 
 def _single_example(fn: Batched, points: tuple[Tree, ...], shared: tuple[Any, ...]) -> bool:

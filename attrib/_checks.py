@@ -31,6 +31,7 @@ __all__ = [
     "check_count",
     "check_finite",
     "check_input",
+    "check_like",
     "check_number",
     "check_score",
     "describe",
@@ -78,6 +79,17 @@ def check_baseline(baseline: Any, x: Tree, name: str = "baseline") -> Tree:
     )
 
 
+def check_like(value: Any, x: Tree, name: str, hint: str) -> list[Any]:
+    """The leaves of what a function of the user returned, which must be shaped like ``x``."""
+    parts = leaves(value)
+    if [getattr(p, "shape", None) for p in parts] != [getattr(a, "shape", None) for a in leaves(x)]:
+        raise AttribValueError(
+            f"{name}: must return a tree like x, got {describe(value)} for {describe(x)}; {hint}",
+            code=f"{name}.shape",
+        )
+    return parts
+
+
 def check_score(score: Any, x: Tree) -> None:
     """Refuse a score that is not one floating-point number per example of ``x``."""
     if not isinstance(score, Tensor):
@@ -108,11 +120,12 @@ def check_score(score: Any, x: Tree) -> None:
 
 def check_finite(gradient: list[Tensor], score: Tensor) -> list[Tensor]:
     """The gradients, NaN for examples whose score is NaN or infinite: a ReLU would hide it."""
-    broken = ~torch.isfinite(score)
-    seen = numbers(broken)
+    finite = torch.isfinite(score)
+    seen = numbers(finite)
     if seen is not None:
-        if not seen.any():
+        if seen.all():
             return gradient
+        seen = ~seen
         first = list(map(int, seen.nonzero()[0]))
         warnings.warn(
             f"score: NaN or infinite for {int(seen.sum())} of {seen.numel()} examples, first "
@@ -121,6 +134,7 @@ def check_finite(gradient: list[Tensor], score: Tensor) -> list[Tensor]:
             NonFiniteWarning,
             stacklevel=2,
         )
+    broken = ~finite
     return [
         g.masked_fill(broken.reshape(broken.shape + (1,) * (g.ndim - broken.ndim)), math.nan)
         for g in gradient

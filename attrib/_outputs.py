@@ -110,6 +110,8 @@ def read_output(result: Any, output: Output) -> Tensor:
 
 
 def _only_tensor(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return result
     named = _named(result)
     if "logits" in named:
         return named["logits"]

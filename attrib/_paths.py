@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from attrib._batched import stacked
-from attrib._checks import describe
-from attrib._transforms import value_and_slope
-from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
+from attrib._checks import check_like
+from attrib._transforms import depends, value_and_slope
+from attrib._tree import differentiable, flatten, tree_map, unflatten
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
 from attrib.types import Score, Tree
 
-__all__ = ["Path", "straight", "traverse", "weighted_gradients"]
+__all__ = ["Path", "Traversal", "straight", "traverse", "weighted_gradients"]
 
 Path: TypeAlias = Callable[[Tree, Tree, Tensor], Tree]
 """``path(x, baseline, alpha) -> point``, differentiable in the 0-dimensional ``alpha``."""
@@ -35,32 +35,49 @@ def straight(x: Tree, baseline: Tree, alpha: Tensor) -> Tree:
     )
 
 
-def traverse(path: Path | None, x: Tree, baseline: Tree) -> Callable[[Tensor], tuple[Tree, Tree]]:
-    """From stacked alphas to stacked points and the velocity of the path, which broadcasts."""
+class Traversal(NamedTuple):
+    """A path between two given ends.
+
+    Attributes:
+        at: From stacked alphas to stacked points, and their velocities unless those are constant.
+        velocity: The velocity on the whole path, if it is constant.
+    """
+
+    at: Callable[[Tensor], tuple[Tree, Tree | None]]
+    velocity: Tree | None = None
+
+
+def traverse(path: Path | None, x: Tree, baseline: Tree) -> Traversal:
+    """The path from a baseline to ``x``; the straight line if there is no other."""
     if path is None:
-        # What vmap over `straight` computes, without its overhead, and with a velocity that is
-        # constant.
         difference = tree_map(lambda a, b: a - b if differentiable(a) else None, x, baseline)
 
-        def line(alpha: Tensor) -> tuple[Tree, Tree]:
-            def at(a: Tensor, b: Tensor, d: Tensor | None) -> Tensor:
-                return (
-                    a.expand(len(alpha), *a.shape)
-                    if d is None
-                    else (b + _expand_to(alpha, a) * d).to(a.dtype)
-                )
+        # What vmap over `straight` computes, without its overhead.
+        def line(alpha: Tensor) -> tuple[Tree, None]:
+            def on_line(a: Tensor, b: Tensor, d: Tensor | None) -> Tensor:
+                if d is None:
+                    return a.expand(len(alpha), *a.shape)
+                return (b + _expand_to(alpha, a) * d).to(a.dtype)
 
-            return tree_map(at, x, baseline, difference), difference
+            return tree_map(on_line, x, baseline, difference), None
 
-        return line
+        return Traversal(line, difference)
 
     chosen = path
 
     def point_and_velocity(alpha: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         def moving(alpha: Tensor) -> tuple[Tensor, ...]:
-            return tuple(
-                leaf for leaf in _check_point(chosen(x, baseline, alpha), x) if differentiable(leaf)
+            point = check_like(
+                chosen(x, baseline, alpha), x, "path", "write it for one alpha without dimensions"
             )
+            moved = tuple(leaf for leaf in point if differentiable(leaf))
+            if not any(depends(leaf) for leaf in moved):
+                raise AttribValueError(
+                    "path: does not depend on alpha, got a point without a derivative; look for "
+                    "detach(), torch.no_grad() or .data in it",
+                    code="path.independent",
+                )
+            return moved
 
         return value_and_slope(moving, alpha)
 
@@ -79,11 +96,11 @@ def traverse(path: Path | None, x: Tree, baseline: Tree) -> Callable[[Tensor], t
             unflatten(spec, [next(velocities) if differentiable(a) else None for a in parts]),
         )
 
-    return curve
+    return Traversal(curve)
 
 
 def weighted_gradients(
-    f: Score, points: Callable[[Tensor], tuple[Tree, Tree]], args: tuple[Any, ...]
+    f: Score, traversal: Traversal, args: tuple[Any, ...]
 ) -> Callable[[Tensor, Tensor], tuple[Tree, Tensor]]:
     """A stack of nodes as one summand of the integral, and the scores at the nodes.
 
@@ -92,34 +109,23 @@ def weighted_gradients(
     gradient = stacked(grad_and_score(f), *args)
 
     def evaluate(alpha: Tensor, weight: Tensor) -> tuple[Tree, Tensor]:
-        point, velocity = points(alpha)
+        point, velocity = traversal.at(alpha)
         slope, score = gradient(point)
-        rules = weight.shape[1:]
+        if velocity is not None:
+            slope = tree_map(lambda g, v: g.to(weight.dtype) * v, slope, velocity)
+        rules = (1,) * (weight.ndim - 1)
 
-        def weighted(g: Tensor, v: Tensor | None) -> Tensor:
+        def summed(g: Tensor) -> Tensor:
             # A product and a sum: autocast would do a matrix product in half precision.
-            step = g.to(weight.dtype) if v is None else g.to(weight.dtype) * v
-            step = step.reshape(len(alpha), *(1 for _ in rules), *g.shape[1:])
-            return (step * weight.reshape(*weight.shape, *(1 for _ in g.shape[1:]))).sum(
-                0, keepdim=True
-            )
+            scale = weight.reshape(*weight.shape, *(1 for _ in g.shape[1:]))
+            return (g.reshape(len(alpha), *rules, *g.shape[1:]) * scale).sum(0, keepdim=True)
 
-        return tree_map(
-            weighted, slope, tree_map(lambda g: None, slope) if velocity is None else velocity
-        ), score
+        sums = tree_map(summed, slope)
+        if traversal.velocity is not None:
+            sums = tree_map(torch.mul, sums, traversal.velocity)
+        return sums, score
 
     return evaluate
-
-
-def _check_point(point: Tree, x: Tree) -> list[Any]:
-    parts = leaves(point)
-    if [getattr(p, "shape", None) for p in parts] != [getattr(a, "shape", None) for a in leaves(x)]:
-        raise AttribValueError(
-            f"path: must return a tree like x, got {describe(point)} for {describe(x)}; write it "
-            "for one alpha without dimensions",
-            code="path.shape",
-        )
-    return parts
 
 
 def _expand_to(alpha: Tensor, leaf: Tensor) -> Tensor:

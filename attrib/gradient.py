@@ -117,7 +117,7 @@ def score_of(f: Score) -> Score:
 
     def method(f: Score) -> Score:
         def score(x: Tree, *args: Any) -> Tensor:
-            result = f(tree_map(Tensor.clone, x), *args)
+            result = f(tree_map(Tensor.clone, x), *_copies(args))
             check_score(result, x)
             return result
 
@@ -141,7 +141,7 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
             return unflatten(spec, own)
 
         def score_at(variables: tuple[Tensor, ...]) -> Tensor:
-            score = f(at(variables), *args)
+            score = f(at(variables), *_copies(args))
             check_score(score, x)
             return score
 
@@ -150,7 +150,7 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
             length = f.rows.length if isinstance(f, Batched) else None
 
             def scores_at(variables: tuple[Tensor, ...], positions: list[int]) -> list[Tensor]:
-                shared = choice.outputs(at(variables), args)
+                shared = choice.outputs(at(variables), _copies(args))
                 found = [choice.select(shared, position, x, length) for position in positions]
                 check_score(found[0], x)
                 return found
@@ -258,6 +258,15 @@ def _add_hint(error: RuntimeError) -> None:
             "checkpointing, and no autograd.Function without setup_context; under torch.no_grad() "
             "gradient methods do without torch.func"
         )
+
+
+def _copies(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments that the model may write to, at every evaluation anew."""
+
+    def copied(leaf: Any) -> Any:
+        return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+    return tuple(tree_map(copied, arg) for arg in args)
 
 
 def _normal(value: Tensor) -> Tensor:

@@ -97,7 +97,10 @@ def integrated_hessians(f: Score, *, steps: int = 50, chunk_size: ChunkSize = "a
                 gradient, pullback = vjp(gradient_at, point)
 
                 def row(unit: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                    return pullback(unit)[0]
+                    # Mapped wherever x is: in torch 2.13 the second derivative of layer_norm
+                    # writes in place, to where it cannot inside of a vmap over x alone.
+                    mapped = (u + torch.zeros_like(g) for u, g in zip(unit, gradient, strict=True))
+                    return pullback(tuple(mapped))[0]
 
                 chunks = map_chunks(stacked(row), basis, chunk_size=chunk_size, like=x)
                 rows = tree_map(lambda *part: torch.cat(part), *chunks)

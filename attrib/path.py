@@ -20,7 +20,7 @@ from attrib._checks import (
     describe,
 )
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
-from attrib._paths import Path, traverse, weighted_gradients
+from attrib._paths import Path, Traversal, traverse, weighted_gradients
 from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
 from attrib._tree import differentiable, leaves, length, tree_map
 from attrib.errors import AttribValueError
@@ -165,7 +165,7 @@ def average_gradient(
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)
             line = traverse(None, x, check_baseline(baseline, x))
-            evaluate = weighted_gradients(f, lambda alpha: (line(alpha)[0], None), args)
+            evaluate = weighted_gradients(f, Traversal(line.at), args)
             points = slices(rule_tensors(rule, _first(x)))
             sums = map_chunks(
                 lambda node: evaluate(*node)[0], points, chunk_size=chunk_size, like=x

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib import perturb as perturbations
 from attrib._batched import stacked
-from attrib._checks import check_callable, check_count, check_input, describe
+from attrib._checks import check_callable, check_count, check_input, check_like, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
 from attrib._tree import flatten, leaves_for, tree_map, unflatten
 from attrib.errors import AttribValueError
@@ -261,8 +261,14 @@ def _smooth(
 
     def smoothed(x: Tree, *args: Any) -> Tree:
         check_input(x, gradients=False)
-        draw = perturb()
-        points = draws(lambda: draw(x), samples)
+        perturbed = perturb()
+
+        def draw() -> Tree:
+            drawn = perturbed(x)
+            check_like(drawn, x, "perturb", "one draw for each call")
+            return drawn
+
+        points = draws(draw, samples)
         return reduce(map_chunks(stacked(attribute, *args), points, chunk_size=chunk_size, like=x))
 
     return smoothed

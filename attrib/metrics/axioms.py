@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attrib._checks import check_baseline, check_callable, check_input, describe
 from attrib._tree import features, leaves, tree_map
-from attrib.errors import AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.gradient import score_of
 from attrib.types import Measure, Score, Tree
 
@@ -49,6 +49,14 @@ def completeness(f: Score) -> Measure:
         start = check_baseline(baseline, x)
         rise = score(x, *args) - score(tree_map(lambda b, a: b.expand(a.shape), start, x), *args)
         parts = leaves(attribution)
+        if not any(isinstance(part, Tensor) for part in parts) or any(
+            part is not None and not isinstance(part, Tensor) for part in parts
+        ):
+            raise AttribTypeError(
+                f"attribution: must be a tree of tensors, got {describe(attribution)}; pass what "
+                "an attribution returned",
+                code="attribution.type",
+            )
         if len(parts) != len(leaves(x)) or any(
             part is not None and part.shape[: rise.ndim] != rise.shape for part in parts
         ):
