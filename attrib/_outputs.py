@@ -22,6 +22,7 @@ __all__ = [
     "check_index",
     "check_integer",
     "check_mode",
+    "moody_modules",
     "read_output",
     "select",
 ]
@@ -184,6 +185,10 @@ def check_integer(value: Any, name: str) -> int:
 
 def select(out: Tensor, index: Any, x: Tree) -> Tensor:
     """One number per example out of a model's output."""
+    if isinstance(index, int) and out.ndim == 2:
+        # By far the most frequent case, without the walk over x.
+        _check_range(index, out.shape[1])
+        return out.select(1, index)
     shape = tuple(out.shape)
     batch = next(
         (leaf.shape[0] for leaf in leaves(x) if isinstance(leaf, Tensor) and leaf.ndim > 0), None
@@ -266,26 +271,28 @@ def _check_range(position: int | Tensor, size: int) -> None:
         )
 
 
-def check_mode(model: Callable[..., Any], stochastic: bool) -> None:
+def moody_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
+    """The modules of a model that do something else in train mode, by name."""
+    if not isinstance(model, nn.Module):
+        return []
+    named: Any = model.named_modules
+    return [(name or "itself", found) for name, found in named() if _mixes(found) or _drops(found)]
+
+
+def check_mode(modules: list[tuple[str, nn.Module]], stochastic: bool) -> None:
     """Refuse modules in train mode where that makes examples interact, or the score random."""
-    if compiling() or not isinstance(model, nn.Module):
-        return
-    for module in model.modules():
-        if not module.training:
+    for name, module in modules:
+        if compiling() or not module.training:
             continue
         if _mixes(module):
             cause, remedy = "examples interact and its statistics would change", ""
-        elif not stochastic and _drops(module):
-            cause, remedy = (
-                "the score is random",
-                ", or pass stochastic=True to explain a random draw",
-            )
+        elif not stochastic:
+            cause = "the score is random"
+            remedy = ", or pass stochastic=True to explain a random draw"
         else:
             continue
-        named: Any = model.named_modules
-        name = next(name for name, found in named() if found is module)
         raise AttribValueError(
-            f"model: module {name or 'itself'!r} is in train mode, got {type(module).__name__}, "
+            f"model: module {name!r} is in train mode, got {type(module).__name__}, "
             f"so {cause}; call model.eval(), or .eval() on this module alone{remedy}",
             code="model.training",
         )

@@ -191,8 +191,10 @@ def _pull_back(
 ) -> list[Tensor]:
     if not score.requires_grad:
         _refuse_independent()
+    with torch.enable_grad():
+        total = score.sum()
     gradients: tuple[Any, ...] = torch.autograd.grad(
-        score, variables, torch.ones_like(score), retain_graph=again, allow_unused=True
+        total, variables, retain_graph=again, allow_unused=True
     )
     if all(gradient is None for gradient in gradients):
         _refuse_independent()

@@ -118,15 +118,20 @@ _Moments = tuple[int, Tree, Tree]
 def _moments(chunks: Iterable[Tree]) -> tuple[int, Tree, Tree, Tree]:
     """Number of samples, dtypes, mean, and sum of squared differences from the mean."""
     dtypes: list[Tree] = []
+    origin: list[Tree] = []
 
     def summary(chunk: Tree) -> _Moments:
-        dtypes[:] = [_dtypes(chunk)]
         wide = tree_map(_widen, chunk)
+        if not origin:
+            dtypes.append(_dtypes(chunk))
+            # Seen from the first sample, large numbers that differ little are small numbers.
+            origin.append(tree_map(lambda a: a[0].detach(), wide))
+        wide = tree_map(torch.sub, wide, origin[0])
         centre = tree_map(lambda a: a.mean(0), wide)
         return length(chunk), centre, tree_map(lambda a, c: (a - c).square().sum(0), wide, centre)
 
     samples, centre, squares = _reduce(_merge, map(summary, chunks))
-    return samples, dtypes[0], centre, squares
+    return samples, dtypes[0], tree_map(torch.add, centre, origin[0]), squares
 
 
 def _merge(a: _Moments, b: _Moments) -> _Moments:

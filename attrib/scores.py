@@ -18,6 +18,7 @@ from attrib._outputs import (
     check_index,
     check_integer,
     check_mode,
+    moody_modules,
     read_output,
     select,
 )
@@ -290,10 +291,10 @@ def _score(
             code="output.type",
         )
 
-    call = Caller(model)
+    call, moody = Caller(model), moody_modules(model)
 
     def outputs(x: Tree, args: tuple[Any, ...]) -> Any:
-        check_mode(model, stochastic)
+        check_mode(moody, stochastic)
         result = call(x, args)
         if callable(index) and output is None and transform is None:
             # The user's own function sees what the model returned, unless told where to look.
