@@ -45,7 +45,7 @@ format: .venv/.dev
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .hypothesis .pytest_cache .ruff_cache examples/cache examples/output
+	rm -rf .venv .hypothesis .pytest_cache .ruff_cache .cache examples/output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment grows in two steps, so that the demo does not wait for the developer's tools.

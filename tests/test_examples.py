@@ -1,0 +1,339 @@
+"""The examples run from a clean checkout and say what is true; their assets are what was pinned."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib.figure")
+Image = pytest.importorskip("PIL.Image")
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+sys.path.append(str(EXAMPLES))
+
+import assets  # noqa: E402
+
+HOSTILE = '<script>alert(1)</script> <img src=x onerror="alert(2)"> & a \x1b[31mgreat\x1b[0m $film$'
+UNREACHABLE = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+
+
+# The scripts. One test runs one script, whatever the number of its claims: they take a while.
+
+
+@pytest.mark.example
+@pytest.mark.slow
+def test_image_classifier_names_what_is_on_the_photos_and_adds_up(tmp_path: Path) -> None:
+    need("efficientnet-weights", "efficientnet-code", "imagenet-names", "photos")
+    printed = run("image_classifier.py", tmp_path)
+    first = dict(re.findall(r"^(\w+): (.+?) \d+%", printed, re.MULTILINE))
+    assert first.pop("cat") in {"tabby", "tiger cat", "Egyptian cat"}
+    assert first == {"espresso": "espresso", "daisy": "daisy", "palace": "palace"}
+
+    number = r"([+−]\d+\.\d+)"
+    claim = rf"^  integrated gradients: adds up to {number}, completeness error {number}"
+    sums = [
+        tuple(float(text.replace("−", "-")) for text in found)
+        for found in re.findall(claim, printed, re.MULTILINE)
+    ]
+    assert len(sums) == 4
+    assert all(abs(error) < 0.1 * total for total, error in sums)
+
+    photos = [f"image_classifier_{name}.png" for name in ("cat", "espresso", "daisy", "palace")]
+    assert_pictures(tmp_path, "image_classifier.png", "two_targets.png", *photos)
+
+
+@pytest.mark.example
+@pytest.mark.slow
+def test_text_classifier_colours_words_and_runs_no_code_of_theirs(tmp_path: Path) -> None:
+    need("minilm", "reviews")
+    sentences = ["A gorgeous, witty, seductive movie.", "Lazy, joyless and far too long.", HOSTILE]
+    printed = run("text_classifier.py", tmp_path, *sentences)
+    assert_pictures(tmp_path, "text_classifier.png")
+
+    accuracy = re.search(r"right on (\d+)%", printed)
+    assert accuracy is not None
+    assert int(accuracy[1]) > 65  # the more frequent answer alone: 57
+    padding = re.search(r"(\d+) tokens of padding get (\S+)", printed)
+    assert padding is not None
+    assert int(padding[1]) > 0
+    assert float(padding[2]) == 0
+    errors = [float(error) for error in re.findall(r"completeness error ([^)]+)\)", printed)]
+    assert len(errors) == 3 + len(sentences)
+    assert max(map(abs, errors)) < 0.1  # logits, where the sentences reach several
+
+    verdicts = [int(found) for found in re.findall(r"^ *(\d+)% good  ", printed, re.MULTILINE)]
+    assert len(verdicts) == len(errors)
+    assert verdicts[0] > 90 > 10 > verdicts[1]
+    share = dict(re.findall(r"(\w+)\(([+−][\d.]+)\)", printed))
+    assert share["gorgeous"].startswith("+")
+    assert share["Lazy"].startswith("−")
+    assert "\x1b" not in printed  # not a terminal: no colours, and none of a sentence's own
+
+    page = (tmp_path / "text_classifier.html").read_text("utf-8")
+    reader = Page(page)
+    assert "\x1b" not in page
+    assert "://" not in page
+    assert reader.tags <= {*["html", "meta", "title", "style", "h1", "p", "span", "b", "small"]}
+    assert not [name for name in reader.attributes if name.startswith("on")]
+    assert HOSTILE.replace("\x1b", "\N{REPLACEMENT CHARACTER}") in reader.texts
+
+
+@pytest.mark.example
+@pytest.mark.slow
+def test_attribution_prior_moves_reliance_and_keeps_accuracy(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run("attribution_prior.py", tmp_path)
+    rows = re.findall(r"^(\D+?) +([\d.]+)% +([\d.]+)%$", printed, re.MULTILINE)
+    table = {name: (float(without), float(with_prior)) for name, without, with_prior in rows}
+    accuracy = table["accuracy on unseen rows"]
+    share = table["share of the untrusted columns"]
+    shuffled = table["accuracy with these shuffled"]
+    assert share[1] < 0.1 * share[0]
+    assert accuracy[1] > accuracy[0] - 2
+    # The columns are really not used: losing them costs nothing, where it cost a lot before.
+    assert shuffled[0] < accuracy[0] - 10
+    assert shuffled[1] > accuracy[1] - 2
+    assert_pictures(tmp_path, "attribution_prior.png")
+
+
+@pytest.mark.example
+def test_ensemble_predicts_and_every_member_adds_up(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run("ensemble.py", tmp_path)
+    explained = re.search(r"mean explains (\d+)% of the variance", printed)
+    assert explained is not None
+    assert int(explained[1]) > 40
+    error = re.search(r"at most (\S+) points", printed)
+    assert error is not None
+    assert float(error[1]) < 1e-2  # the scores are about a hundred points
+    assert len(re.findall(r"^patient .* [+-]\d+ ± \d+ points$", printed, re.MULTILINE)) == 3
+    assert_pictures(tmp_path, "ensemble.png")
+
+
+@pytest.mark.example
+@pytest.mark.parametrize("script", ["image_classifier.py", "text_classifier.py"])
+def test_a_script_without_its_assets_ends_with_one_sentence(script: str, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    if script.startswith("text"):
+        pytest.importorskip("transformers")
+    ended = start(script, tmp_path, ATTRIB_ASSETS=str(tmp_path / "none"), **UNREACHABLE)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "could not download" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# The assets, without a network.
+
+
+def test_every_asset_is_pinned() -> None:
+    for package, members in assets.ASSETS.values():
+        version, sha256 = assets.locked(package)
+        assert version
+        assert len(sha256) == 64
+        assert members
+
+
+def test_a_package_that_is_not_pinned_is_refused() -> None:
+    with pytest.raises(assets.AssetRejected, match="not pinned"):
+        assets.locked("attrib")
+
+
+def test_an_unreachable_index_is_named_as_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTRIB_ASSETS", str(tmp_path))
+    for name, value in UNREACHABLE.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(assets.AssetUnavailable, match="ATTRIB_ASSETS") as caught:
+        assets.folder("photos")
+    assert str(caught.value).startswith("scikit-image")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_hash_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Package(tmp_path, monkeypatch, {"data/table.csv": "1"})
+    package.sha256 = "0" * 64
+    with pytest.raises(assets.AssetRejected, match="sha256"):
+        assets.folder("sample")
+    assert list(package.cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../out", "data/../../out", "/out", "data\\..\\..\\out", "C:out"])
+def test_a_member_that_leaves_the_folder_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Package(tmp_path, monkeypatch, {"data/table.csv": "1", name: "2"})
+    package.want("data/table.csv", name)
+    with pytest.raises(assets.AssetRejected, match="leads out"):
+        assets.folder("sample")
+    assert list(package.cache.iterdir()) == []
+    assert not list(tmp_path.rglob("out"))
+
+
+def test_a_missing_member_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Package(tmp_path, monkeypatch, {"data/table.csv": "1"})
+    package.want("data/other.csv")
+    with pytest.raises(assets.AssetRejected, match="no data/other"):
+        assets.folder("sample")
+
+
+def test_only_what_is_wanted_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"data/a.csv": "1", "data/deep/b.csv": "2", "code/run.py": "3", "database.csv": "4"}
+    Package(tmp_path, monkeypatch, files)
+    folder = assets.folder("sample")
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"data/a.csv", "data/deep/b.csv"}
+    assert (folder / "data/deep/b.csv").read_text() == "2"
+
+
+def test_an_asset_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Package(tmp_path, monkeypatch, {"data/table.csv": "1"})
+    assert assets.folder("sample") == assets.folder("sample")
+    assert package.downloads == 1
+
+
+def test_other_wanted_files_are_fetched_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Package(tmp_path, monkeypatch, {"data/a.csv": "1", "more/b.csv": "2"})
+    old = assets.folder("sample")
+    package.want("data/", "more/")
+    assert (assets.folder("sample") / "more/b.csv").exists()
+    assert not (old / "more").exists()
+
+
+def test_many_may_fetch_the_same_asset_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Package(tmp_path, monkeypatch, {f"data/{i}.csv": str(i) for i in range(50)})
+    with ThreadPoolExecutor(8) as pool:
+        (folder,) = {
+            future.result() for future in [pool.submit(assets.folder, "sample") for _ in range(8)]
+        }
+    assert len(list(folder.rglob("*.csv"))) == 50
+    assert list(package.cache.iterdir()) == [folder]
+
+
+# Helpers.
+
+
+class Package:
+    """A package "sample" of our own making, in place of the index; its folder data/ is wanted."""
+
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+    ) -> None:
+        self.wheel = folder / "sample-1-py3-none-any.whl"
+        with zipfile.ZipFile(self.wheel, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        self.sha256 = hashlib.sha256(self.wheel.read_bytes()).hexdigest()
+        self.downloads = 0
+        self.cache = folder / "cache"
+        self.monkeypatch = monkeypatch
+        monkeypatch.setenv("ATTRIB_ASSETS", str(self.cache))
+        monkeypatch.setattr(assets, "locked", lambda package: ("1", self.sha256))
+        monkeypatch.setattr(assets, "download", self.download)
+        self.want("data/")
+
+    def want(self, *members: str) -> None:
+        self.monkeypatch.setitem(assets.ASSETS, "sample", assets.Asset("sample", members))
+
+    def download(self, package: str, version: str, directory: Path) -> Path:
+        self.downloads += 1
+        copy = directory / self.wheel.name
+        copy.write_bytes(self.wheel.read_bytes())
+        return copy
+
+
+class Page(HTMLParser):
+    """The tags and attributes of a page, and the texts of its spans that hold a sentence."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self.depth = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if ("dir", "auto") in attrs:
+            self.depth = 1
+            self.texts.append("")
+        elif self.depth and tag == "span":
+            self.depth += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.depth and tag == "span":
+            self.depth -= 1
+
+    def handle_data(self, data: str) -> None:
+        if self.depth:
+            self.texts[-1] += data
+
+
+def need(*names: str) -> None:
+    """Skip the test if an asset is not to be had; a wrong archive is no excuse."""
+    for name in names:
+        try:
+            assets.folder(name)
+        except assets.AssetUnavailable as error:
+            pytest.skip(str(error))
+
+
+def run(script: str, out: Path, *arguments: str) -> str:
+    """Run an example to its end and return what it prints, which includes no warning."""
+    ended = start(script, out, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return ended.stdout
+
+
+def start(
+    script: str, out: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Start an example as a user does, but from another folder, and on one core."""
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / script), "--out", str(out), *arguments],
+        cwd=out,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONIOENCODING": "utf-8",
+            "OMP_NUM_THREADS": "1",
+            **environment,
+        },
+        capture_output=True,
+        encoding="utf-8",
+        timeout=900,
+        check=False,
+    )
+
+
+def assert_pictures(folder: Path, *names: str) -> None:
+    """Pictures are there, of a size to be looked at, and show something."""
+    assert {path.name for path in folder.glob("*.png")} == set(names)
+    for name in names:
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 250, name
+            grey = image.convert("L")
+            low, high = grey.getextrema()
+            assert high - low > 100, name
+            assert len([count for count in grey.histogram() if count]) > 50, name
