@@ -83,7 +83,7 @@ def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[...
     return Batched(function, f.rows)
 
 
-def stacked(fn: Callable[..., Any], *shared: Any) -> Callable[..., Any]:
+def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> Callable[..., Any]:
     """Evaluate `fn` on points stacked along a leading sample axis, as its kind allows.
 
     A single point is called as it is, so that anything Python can do works. A batched function sees
@@ -93,6 +93,8 @@ def stacked(fn: Callable[..., Any], *shared: Any) -> Callable[..., Any]:
     Args:
         fn: ``fn(*point, *shared)``.
         *shared: Arguments that all points have in common.
+        same_draws: Let all points see the same random numbers. Without it a function that draws
+            some is called point by point, so that the draws do not depend on the chunk size.
 
     Returns:
         ``over(*points)`` with the results stacked in the same way.
@@ -111,7 +113,7 @@ def stacked(fn: Callable[..., Any], *shared: Any) -> Callable[..., Any]:
                 if compiling() or not _single_example(fn, points, shared):
                     add_note(error, f"attrib was evaluating {samples} points folded into one batch")
                     raise
-        return _lift(fn, points, shared)
+        return _lift(fn, points, shared, "same" if same_draws else "error")
 
     return over
 
@@ -177,7 +179,9 @@ def _single_example(fn: Batched, points: tuple[Tree, ...], shared: tuple[Any, ..
     return False
 
 
-def _lift(fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
+def _lift(
+    fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, ...], randomness: str
+) -> Tree:
     structure: list[Any] = []
 
     def tensors(*point: Tree) -> tuple[Tensor, ...]:
@@ -186,9 +190,8 @@ def _lift(fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, .
         structure[:] = [spec, [leaf is not None for leaf in results]]
         return tuple(leaf for leaf in results if leaf is not None)
 
-    # Draws inside of one vmap would depend on the chunk size: asked for "error", torch refuses
-    # them.
-    randomness = "different" if compiling() else "error"
+    if compiling() and randomness == "error":
+        randomness = "different"
     in_dims = tree_map(lambda leaf: 0, points)
     try:
         results = iter(torch.vmap(tensors, in_dims=in_dims, randomness=randomness)(*points))

@@ -21,9 +21,10 @@ __all__ = ["ChunkSize", "Points", "check_chunk_size", "draws", "map_chunks", "sc
 ChunkSize: TypeAlias = int | Literal["auto"] | None
 """Points evaluated at once: a number, ``None`` for all, ``"auto"`` for what suits the device."""
 
-# Rows evaluated at once: so many entries of x, within limits. Measured on CPUs: 40 rows of 32 x 32
-# pixels, 8000 rows of 13 columns and 8 photos are in the flat optimum; a GPU needs many more.
-_ROWS = {"cpu": (2**17, 8, 2**13)}
+# Entries of x evaluated at once, and the limits within which that counts in rows. Measured on CPUs:
+# 32 rows of 32 x 32 pixels, 4096 rows of 13 columns and 4 photos are in the flat optimum of time
+# and need little memory; a GPU needs many more rows to be busy.
+_ROWS = {"cpu": (3 * 2**15, 4, 2**12)}
 _ROWS_ON_ACCELERATOR = (2**24, 64, 2**17)
 
 _State = TypeVar("_State")
@@ -82,6 +83,10 @@ def map_chunks(
         while waiting:
             chunk = waiting.pop()
             width = length(chunk)
+            if width > size:
+                parts = slices(chunk).take
+                waiting += [parts(size, width), parts(0, size)]
+                continue
             try:
                 with monitored(done, points.total):
                     result = kernel(chunk)
@@ -94,8 +99,7 @@ def map_chunks(
                     )
                     raise
                 size = (width + 1) // 2
-                halves = slices(chunk).take
-                waiting += [halves(size, width), halves(0, size)]
+                waiting.append(chunk)
                 continue
             yield result
             done += width
@@ -129,10 +133,10 @@ def _resolve(chunk_size: ChunkSize, count: int, like: Tree) -> int:
         return count if chunk_size is None else chunk_size
     tensors = [leaf for leaf in leaves(like) if isinstance(leaf, Tensor)]
     entries, fewest, most = _ROWS.get(tensors[0].device.type, _ROWS_ON_ACCELERATOR)
-    rows = max((leaf.shape[0] for leaf in tensors if leaf.ndim > 1), default=1)
-    size = max(1, sum(leaf.numel() for leaf in tensors)) / max(1, rows)
+    rows = max([1, *[leaf.shape[0] for leaf in tensors if leaf.ndim > 1]])
+    size = max(1, sum(leaf.numel() for leaf in tensors)) / rows
     wanted = min(max(entries / size, fewest), most)
-    return max(1, min(count, int(wanted / max(1, rows))))
+    return max(1, min(count, int(wanted / rows)))
 
 
 def _out_of_memory(error: Exception) -> bool:

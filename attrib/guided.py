@@ -163,5 +163,7 @@ def _move(point: Tensor, size: Tensor, alpha: float, way: _Way) -> Tensor:
         group = waiting & (left > 0) & (sizes <= sizes.kthvalue(rank, -1, keepdim=True).values)
         gain = ((front - point).abs() * group).sum(-1, keepdim=True)
         share = (left / gain.clamp_min(torch.finfo(gain.dtype).tiny)).clamp(0, 1)
-        point = torch.where(group, point + share * (front - point), point)
+        # At a share of one lerp gives the front itself: a rest of rounding would wait, and be
+        # ranked, once more.
+        point = torch.where(group, torch.lerp(point, front, share), point)
         waiting = waiting & ~group

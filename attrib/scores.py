@@ -266,7 +266,8 @@ def per_target(
             return method(target(model, index, output=output, stochastic=stochastic))(x, *args)
 
         on_device = indices.to(next(leaf.device for leaf in leaves(x) if leaf is not None))
-        chunks = list(map_chunks(stacked(of), slices(on_device), chunk_size=chunk_size, like=x))
+        kernel = stacked(of, same_draws=True)
+        chunks = list(map_chunks(kernel, slices(on_device), chunk_size=chunk_size, like=x))
         if len(chunks) == 1:
             return chunks[0]
         return tree_map(lambda *parts: torch.cat(parts), chunks[0], *chunks[1:])

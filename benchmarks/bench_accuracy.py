@@ -1,0 +1,110 @@
+"""Time to a given error, and error at a given number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from benchmarks import limits, with_attrib, with_captum
+from benchmarks.harness import Goal, Row, options, relative_difference, within
+from benchmarks.models import Workload, build
+
+TOLERANCE = 1e-5
+QUADRATURES: tuple[with_attrib.Quadrature, ...] = get_args(with_attrib.Quadrature)
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+FLOOR = 5.0
+"""An error is only told apart from the reference's own when it is so many times larger."""
+
+
+def smooth(model: str, batch: int | None, finer: int) -> Row:
+    """Integrated gradients of a smooth network to an error, by whatever steps that takes."""
+    enough = (4, 5, 6, 8, 10, 14, 20, 50) if model.startswith("mlp") else (16, 20, 24, 50)
+    rows = max(512, batch or 0) * 8 if model.startswith("mlp") else 8
+    return Row(
+        method=f"IG to error {TOLERANCE:.0e}",
+        model=model,
+        attrib=partial(with_attrib.integrated_gradients, steps=50, tol=TOLERANCE),
+        captum=partial(with_captum.integrated_gradients, steps=50),
+        tuned=options(with_captum.integrated_gradients, steps=enough, rows=(rows,)),
+        limit=options(limits.integrated_gradients, steps=enough, rows=(rows,)),
+        check=within(TOLERANCE, partial(limits.integrated_gradients, steps=finer, rows=rows)),
+        goal=Goal(captum=2.5),
+        batch=batch,
+        quick=model == "mlp-gelu",
+    )
+
+
+ROWS: tuple[Row, ...] = (
+    smooth("mlp-gelu", None, 128),
+    smooth("mlp-tanh", None, 128),
+    smooth("bert", 1, 64),
+)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of the quadratures on one network, (quadrature, steps) in float64."""
+
+    model: str
+    floor: float
+    found: dict[str, list[float | None]]
+
+    def told(self, quadrature: str) -> list[str]:
+        """The errors as text; one too near the reference's own is only bounded."""
+        least = FLOOR * self.floor
+        return [
+            "-" if error is None else f"{error:.1e}" if error > least else f"< {least:.0e}"
+            for error in self.found[quadrature]
+        ]
+
+    def stuck(self, quadrature: str) -> bool:
+        """Whether more steps do not help: the mark of a wrong weight, not of a coarse rule."""
+        errors = [error for error in self.found[quadrature] if error is not None]
+        return errors[-1] > FLOOR * self.floor and errors[-1] > errors[0] / 4
+
+
+def quadrature_errors(
+    model: str,
+    rule: limits.Rule,
+    references: tuple[int, int],
+    batch: int = 16,
+    steps: Sequence[int] = STEPS,
+) -> Errors:
+    """The error of each quadrature of attrib against the finer of two hand-written references.
+
+    Args:
+        model: A key of models.WORKLOADS.
+        rule: The rule of the references.
+        references: Their numbers of steps; how far the two lie apart is the floor.
+        batch: So many examples of the workload.
+        steps: Numbers of evaluations.
+    """
+    workload = build(model).double().head(batch)
+    with torch.no_grad():
+        coarser, finer = (
+            limits.integrated_gradients(workload, steps=count, rows=4096, rule=rule)()
+            for count in references
+        )
+        found = {name: [_error(workload, name, n, finer) for n in steps] for name in QUADRATURES}
+    return Errors(model, relative_difference(coarser, finer), found)
+
+
+def _error(
+    workload: Workload, quadrature: with_attrib.Quadrature, steps: int, reference: Tensor
+) -> float | None:
+    if quadrature == "trapezoid" and steps == 1:
+        return None  # Its two ends are two evaluations.
+    call = with_attrib.integrated_gradients(workload, steps=steps, quadrature=quadrature)
+    return relative_difference(call(), reference)
+
+
+TABLES: dict[str, Callable[[], Errors]] = {
+    "mlp": lambda: quadrature_errors("mlp", limits.midpoint, (2**13, 2**14)),
+    "mlp-gelu": lambda: quadrature_errors("mlp-gelu", limits.gauss_legendre, (96, 128)),
+}
+"""The tables of the report: a ReLU network, whose gradient jumps, and a smooth one."""
