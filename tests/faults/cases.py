@@ -1,0 +1,1569 @@
+"""The table of bad and odd calls, and what is right for each."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, nn
+
+import attrib
+
+from . import models
+from .battery import Case, Equals, Passes, Problem, Raises, Refused, Right, plain
+from .methods import DEFAULT, Method
+from .models import Changed, Net, Two
+
+Applies = Callable[[Method], bool]
+
+CASES: list[Case] = []
+GUIDED, HESSIANS = "guided_ig", "integrated_hessians"
+
+ONCE = 5
+"""Calls before a refusal that needs an output of the model: a probe for every level of nesting."""
+
+
+def add(
+    group: str,
+    name: str,
+    fault: Callable[[], Problem],
+    right: Right | Callable[[Method], Right],
+    applies: Applies = lambda m: True,
+    **more: Any,
+) -> None:
+    """Add a row."""
+    CASES.append(Case(name, group, fault, right, applies, **more))
+
+
+def like(sane: Callable[[], Problem], **more: Any) -> Equals:
+    """As the answer to another problem."""
+    return Equals(lambda m: sane(), **more)
+
+
+def changed(**values: Any) -> Problem:
+    """A correct call with some things changed."""
+    problem = plain()
+    for name, value in values.items():
+        setattr(problem, name, value)
+    return problem
+
+
+def scored(own: Any, score: Callable[..., Tensor], **values: Any) -> Problem:
+    """A correct call with a score that closes over something."""
+    return changed(score=lambda x, *args: score(own, x, *args), watch=[own], **values)
+
+
+def has(*options: str) -> Applies:
+    """Methods that know all of these options."""
+    return lambda m: all(m.knows(option) for option in options)
+
+
+def is_not(*names: str) -> Applies:
+    """All methods but these."""
+    return lambda m: m.name not in names
+
+
+def takes_baseline(m: Method) -> bool:
+    """Methods with one baseline."""
+    return m.base == "baseline"
+
+
+def takes_baselines(m: Method) -> bool:
+    """Methods with a set of baselines."""
+    return m.base == "baselines"
+
+
+def uses_gradients(m: Method) -> bool:
+    """Methods that differentiate."""
+    return m.name != "completeness"
+
+
+def takes_score(m: Method) -> bool:
+    """Methods that are made from a score."""
+    return not m.targets
+
+
+def X() -> Tensor:
+    """The input of the plain problem."""
+    return plain().x
+
+
+# ---------------------------------------------------------------------------------------- values
+
+
+def _with_row(value: float, model: Any = None) -> Callable[[], Problem]:
+    def problem() -> Problem:
+        x = X()
+        x[1, 2] = value
+        return changed(model=model or Net(relu=True), x=x)
+
+    return problem
+
+
+def _broken(rows: slice) -> Callable[[Method, Any], Any]:
+    def then(method: Method, answer: Any) -> Any:
+        def fill(leaf: Tensor) -> Tensor:
+            filled = leaf.detach().clone()
+            (filled.movedim(1, 0) if method.targets else filled)[rows] = math.nan
+            return filled
+
+        return pytree.tree_map(fill, answer)
+
+    return then
+
+
+def _reports(m: Method) -> tuple[type[Warning], ...]:
+    return (attrib.NonFiniteWarning,) if uses_gradients(m) else ()
+
+
+for _value in (math.nan, math.inf, -math.inf):
+    add(
+        "values",
+        f"{_value} in one row",
+        _with_row(_value),
+        lambda m: Equals(
+            lambda m: changed(model=Net(relu=True)), then=_broken(slice(1, 2)), warns=_reports(m)
+        ),
+        # The score that grad_and_score also returns may be infinite, which is not NaN.
+        lambda m: m.name != "grad_and_score",
+    )
+
+
+def _nan_parameter() -> Problem:
+    model = Net(relu=True)
+    with torch.no_grad():
+        model.out.bias.fill_(math.nan)
+    return changed(model=model)
+
+
+add(
+    "values",
+    "NaN parameter",
+    _nan_parameter,
+    lambda m: Equals(lambda m: plain(), then=_broken(slice(None)), warns=_reports(m)),
+)
+add(
+    "values",
+    "infinite score of one row",
+    lambda: changed(
+        model=Changed(after=lambda out: out / (torch.arange(len(out)) % 3 != 1)[:, None])
+    ),
+    lambda m: Equals(lambda m: plain(), then=_broken(slice(1, 2)), warns=_reports(m)),
+    lambda m: m.name not in ("grad_and_score", "completeness"),
+)
+add(
+    "values",
+    "NaN baseline",
+    lambda: changed(base=torch.full((3, 4), math.nan)),
+    lambda m: Equals(lambda m: plain(), then=_broken(slice(None)), warns=_reports(m)),
+    takes_baseline,
+)
+add(
+    "values",
+    "NaN baselines",
+    lambda: changed(base=torch.full((2, 4), math.nan)),
+    lambda m: Equals(lambda m: plain(), then=_broken(slice(None)), warns=_reports(m)),
+    takes_baselines,
+)
+
+# ---------------------------------------------------------------------------------------- inputs
+
+add(
+    "inputs",
+    "empty batch",
+    lambda: changed(x=torch.zeros(0, 4)),
+    Equals(lambda m: plain(), then=lambda m, a: _rows(m, a, slice(0, 0))),
+)
+add(
+    "inputs",
+    "integers",
+    lambda: changed(x=torch.arange(12).reshape(3, 4)),
+    Refused("x.dtype", "x: .*int64.*floating", TypeError),
+    uses_gradients,
+)
+add(
+    "inputs",
+    "booleans",
+    lambda: changed(x=torch.ones(3, 4, dtype=torch.bool)),
+    Refused("x.dtype", "x: .*bool.*floating", TypeError),
+    uses_gradients,
+)
+add(
+    "inputs",
+    "complex",
+    lambda: changed(x=torch.randn(3, 4, dtype=torch.complex64), base=torch.zeros(2, 4)),
+    Refused("x.dtype", "x: complex.*complex64.*view_as_real", TypeError),
+)
+add(
+    "inputs",
+    "complex in the second leaf",
+    lambda: changed(model=Two(), x=(X(), X().to(torch.complex64))),
+    Refused("x.dtype", r"x\[1\]: complex.*complex64", TypeError),
+    takes_baseline,
+)
+add(
+    "inputs",
+    "sparse",
+    lambda: changed(x=X().to_sparse(), base=torch.zeros(2, 4)),
+    Refused("x.layout", "x: .*dense.*sparse_coo.*to_dense", TypeError),
+)
+add(
+    "inputs",
+    "sparse csr",
+    lambda: changed(x=_csr(), base=torch.zeros(2, 4)),
+    Refused("x.layout", "x: .*dense.*sparse_csr.*to_dense", TypeError),
+)
+for _name, _thing in {
+    "numpy": np.ones((3, 4), dtype=np.float32),
+    "number": 1.5,
+    "string": "a photo",
+    "list of numbers": [1.0, 2.0],
+    "an object": object(),
+}.items():
+    add(
+        "inputs",
+        f"{_name} for x",
+        lambda thing=_thing: changed(x=thing, base=torch.zeros(2, 4)),
+        Refused(
+            "x.type", r"x(\[0\])?: must be a tensor, got (ndarray|float|str|object)", TypeError
+        ),
+    )
+for _name, _thing in {"None": None, "empty tuple": (), "empty dict": {}}.items():
+    add(
+        "inputs",
+        f"{_name} for x",
+        lambda thing=_thing: changed(x=thing, base=torch.zeros(2, 4)),
+        Refused("x.type", r"x: must hold at least one tensor, got (NoneType|\(\)|\{\})", TypeError),
+    )
+add(
+    "inputs",
+    "list of tensors",
+    lambda: changed(model=Two(), x=[X(), X() + 1]),
+    Equals(lambda m: changed(model=Two(), x=(X(), X() + 1)), then=lambda m, a: _as_lists(a)),
+    is_not(HESSIANS, "grad_and_score", "completeness"),
+)
+for _dtype in (torch.bfloat16, torch.float16):
+    add(
+        "inputs",
+        str(_dtype),
+        lambda dtype=_dtype: changed(model=Net().to(dtype), x=X().to(dtype)),
+        Equals(
+            lambda m: plain(),
+            then=lambda m, a, d=_dtype: pytree.tree_map(lambda t: t.to(d), a),
+            loose=True,
+        ),
+        # Another dtype draws other noise.
+        lambda m: not ({"std", "radius", "samples"} & m.options.keys()),
+    )
+add(
+    "inputs",
+    "float64",
+    lambda: changed(model=Net().double(), x=X().double()),
+    Equals(lambda m: plain(), then=lambda m, a: pytree.tree_map(lambda t: t.double(), a)),
+    lambda m: not ({"std", "radius", "samples"} & m.options.keys()),
+)
+add("inputs", "non-contiguous", lambda: changed(x=X().T.contiguous().T), like(plain))
+add("inputs", "a view with an offset and a stride", lambda: changed(x=_strided(X())), like(plain))
+add(
+    "inputs",
+    "expanded",
+    lambda: changed(x=X()[:1].expand(3, 4)),
+    like(lambda: changed(x=X()[:1].repeat(3, 1))),
+)
+add(
+    "inputs",
+    "negative bit",
+    lambda: changed(x=torch.complex(X(), -X()).conj().imag),
+    like(plain),
+)
+add("inputs", "leaf that requires grad", lambda: changed(x=_leaf(X())), like(plain))
+add("inputs", "leaf with a gradient", lambda: changed(x=_leaf(X(), grad=True)), like(plain))
+add("inputs", "non-leaf", lambda: changed(x=_leaf(X()) * 1), like(plain))
+add("inputs", "parameter", lambda: changed(x=nn.Parameter(X())), like(plain))
+add("inputs", "inference tensor", lambda: changed(x=_inference(X())), like(plain))
+add("inputs", "frozen parameters", lambda: changed(model=Net().requires_grad_(False)), like(plain))
+add("inputs", "parameters with gradients", lambda: changed(model=_trained()), like(plain))
+add(
+    "inputs",
+    "batch of one",
+    lambda: changed(x=X()[:1]),
+    Equals(lambda m: plain(), then=lambda m, a: _rows(m, a, slice(0, 1))),
+    # Noise drawn for a batch of three is other noise, and a gap below tol is that of the worst row.
+    lambda m: not ({"std", "radius", "samples", "tol"} & m.options.keys()),
+)
+add(
+    "inputs",
+    "one example without a batch",
+    lambda: changed(x=X()[0]),
+    Equals(lambda m: plain(), then=lambda m, a: _rows(m, a, 0)),
+    lambda m: (
+        m.base != "baselines" and not ({"std", "radius", "samples", "tol"} & m.options.keys())
+    ),
+)
+add(
+    "inputs",
+    "no dimension at all",
+    lambda: changed(score=lambda x: x.sin() * 2, x=torch.tensor(0.7)),
+    Equals(
+        lambda m: changed(score=lambda x: x.sin().sum(-1) * 2, x=torch.tensor([0.7])),
+        then=lambda m, a: pytree.tree_map(torch.Tensor.squeeze, a),
+    ),
+    lambda m: takes_score(m) and m.name != "blur_ig" and m.base != "baselines",
+)
+add(
+    "inputs",
+    "one number per example",
+    lambda: changed(score=lambda x: x.sin() * 2, x=torch.tensor([0.7, -0.1, 0.2])),
+    Equals(
+        lambda m: changed(
+            score=lambda x: x.sin().sum(-1) * 2, x=torch.tensor([[0.7], [-0.1], [0.2]])
+        ),
+        then=lambda m, a: pytree.tree_map(torch.Tensor.squeeze, a),
+    ),
+    lambda m: takes_score(m) and m.name != "blur_ig",
+)
+add(
+    "inputs",
+    "one feature",
+    lambda: changed(model=Net(features=1), x=X()[:, :1]),
+    like(lambda: scored(Net(features=1), lambda net, x: net(x)[..., 1], x=X()[:, :1])),
+    takes_score,
+)
+add(
+    "inputs",
+    "tuple of two",
+    lambda: changed(model=Two(), x=(X(), X() + 1)),
+    like(lambda: scored(Two(), lambda net, x: net(*x)[..., 1], x=(X(), X() + 1))),
+    takes_score,
+)
+add(
+    "inputs",
+    "dict with an integer leaf",
+    lambda: changed(
+        model=models.Named(), x={"values": X(), "mask": torch.ones(3, 4, dtype=torch.int64)}
+    ),
+    Equals(
+        lambda m: changed(model=models.Named(), x={"values": X()}), then=lambda m, a: _with_none(a)
+    ),
+)
+add(
+    "inputs",
+    "dict with an absent leaf",
+    lambda: changed(model=models.Named(), x={"values": X(), "mask": None}),
+    Equals(
+        lambda m: changed(model=models.Named(), x={"values": X()}), then=lambda m, a: _with_none(a)
+    ),
+)
+add(
+    "inputs",
+    "dict with an absent leaf first",
+    lambda: changed(model=models.Named(), x={"mask": None, "values": X()}),
+    Equals(
+        lambda m: changed(model=models.Named(), x={"values": X()}),
+        then=lambda m, a: _with_none(a, first=True),
+    ),
+)
+add(
+    "inputs",
+    "the same tensor twice",
+    lambda: _aliased(),
+    like(lambda: changed(model=Two(), x=(X(), X()))),
+)
+add(
+    "inputs",
+    "the same tensor as input and argument",
+    lambda: _aliased(argument=True),
+    like(lambda: changed(model=Two(), args=(X(),))),
+)
+add(
+    "inputs",
+    "views of one tensor",
+    lambda: _views(),
+    like(lambda: changed(model=Two(), x=(X(), X().flip(0)))),
+)
+add(
+    "inputs",
+    "unused leaf",
+    lambda: changed(model=Changed(), x=(X(), X() + 1)),
+    Equals(lambda m: plain(), then=lambda m, a: _with_zeros(m, a)),
+    lambda m: (
+        m.name not in (HESSIANS, GUIDED, "grad_and_score", "completeness")
+        and not ({"std", "radius"} & m.options.keys())
+    ),
+)
+add(
+    "inputs",
+    "leaves with different batches",
+    lambda: scored(
+        Net(), lambda net, x: net(x[0])[..., 1] + net(x[1]).sum(), x=(X(), X()[:2]), base=0.25
+    ),
+    Refused(
+        "score.shape",
+        r"one number per example, got shape \(.*\) for x of shape .*\(2, 4\)",
+        calls=8,
+    ),
+    lambda m: takes_score(m) and uses_gradients(m) and m.base != "baselines",
+)
+
+# ------------------------------------------------------------------------------------- baselines
+
+for _name, _base, _right in (
+    (
+        "wrong features",
+        torch.zeros(3, 5),
+        Refused("baseline.shape", r"baseline: .*\(3, 5\).*\(3, 4\)"),
+    ),
+    (
+        "wrong batch",
+        torch.zeros(2, 4),
+        Refused("baseline.shape", r"baseline: .*\(2, 4\).*\(3, 4\)"),
+    ),
+    (
+        "wrong features, batch of one",
+        torch.zeros(1, 5),
+        Refused("baseline.shape", r"\(1, 5\).*\(3, 4\)"),
+    ),
+    (
+        "one dimension too many",
+        torch.zeros(1, 3, 4),
+        Refused("baseline.shape", r"\(1, 3, 4\).*\(3, 4\)"),
+    ),
+    (
+        "meta device",
+        torch.zeros(3, 4, device="meta"),
+        Refused("baseline.device", "baseline: .*meta.*cpu"),
+    ),
+    (
+        "string",
+        "black",
+        Refused("baseline.type", "baseline: .*number or .*tensor, got str", TypeError),
+    ),
+    ("None", None, Refused("baseline.type", "baseline: .*got NoneType", TypeError)),
+    ("boolean", True, Refused("baseline.type", "baseline: .*got bool", TypeError)),
+    ("numpy", np.zeros((3, 4)), Refused("baseline.type", "baseline: .*got ndarray", TypeError)),
+    (
+        "complex",
+        torch.zeros(3, 4, dtype=torch.complex64),
+        Refused("baseline.type", "complex64", TypeError),
+    ),
+    ("function", torch.zeros_like, Refused("baseline.type", "baseline: .*got builtin", TypeError)),
+    (
+        "tuple for a tensor",
+        (torch.zeros(3, 4), 0),
+        Refused("baseline.structure", r"baseline: structure.*\(3, 4\)"),
+    ),
+    ("empty tuple", (), Refused("baseline.structure", "baseline: structure")),
+):
+    add(
+        "baselines",
+        f"baseline: {_name}",
+        lambda base=_base: changed(base=base),
+        _right,
+        takes_baseline,
+    )
+
+add(
+    "baselines",
+    "baseline: sparse",
+    lambda: changed(base=torch.zeros(3, 4).to_sparse()),
+    Refused("baseline.type", "baseline: .*dense", TypeError),
+    takes_baseline,
+)
+for _name, _base, _right in (
+    ("too few", (0.0,), Refused("baseline.structure", "baseline: structure")),
+    ("too many", (0.0, 0.0, 0.0), Refused("baseline.structure", "baseline: structure")),
+    ("a list for a tuple", [0.0, 0.0], Refused("baseline.structure", "baseline: structure")),
+    (
+        "a dict for a tuple",
+        {"a": 0.0, "b": 0.0},
+        Refused("baseline.structure", "baseline: structure"),
+    ),
+    (
+        "second wrong",
+        (0.0, torch.zeros(5)),
+        Refused("baseline.shape", r"baseline\[1\]: .*\(5,\).*\(3, 4\)"),
+    ),
+    (
+        "second a string",
+        (0.0, "black"),
+        Refused("baseline.type", r"baseline\[1\]: .*got str", TypeError),
+    ),
+    (
+        "second absent",
+        (0.0, None),
+        Refused("baseline.type", r"baseline\[1\]: .*NoneType", TypeError),
+    ),
+):
+    add(
+        "baselines",
+        f"baseline of a tuple: {_name}",
+        lambda base=_base: changed(model=Two(), x=(X(), X() + 1), base=base),
+        _right,
+        takes_baseline,
+    )
+
+for _name, _base, _full in (
+    ("a number", 0.5, torch.full((3, 4), 0.5)),
+    ("an integer", 1, torch.ones(3, 4)),
+    ("a tensor without dimensions", torch.tensor(0.5), torch.full((3, 4), 0.5)),
+    ("one column", torch.arange(3.0)[:, None], torch.arange(3.0)[:, None].repeat(1, 4)),
+    ("one row", torch.arange(4.0)[None], torch.arange(4.0).repeat(3, 1)),
+    ("without a batch", torch.arange(4.0), torch.arange(4.0).repeat(3, 1)),
+    ("float64", torch.full((3, 4), 0.5, dtype=torch.float64), torch.full((3, 4), 0.5)),
+    ("integers", torch.ones(3, 4, dtype=torch.int64), torch.ones(3, 4)),
+    ("bf16", torch.full((3, 4), 0.5, dtype=torch.bfloat16), torch.full((3, 4), 0.5)),
+    ("numpy scalar", np.float64(0.5), torch.full((3, 4), 0.5)),
+    ("expanded", torch.tensor(0.5).expand(3, 4), torch.full((3, 4), 0.5)),
+):
+    add(
+        "baselines",
+        f"baseline: {_name}",
+        lambda base=_base: changed(base=base),
+        like(lambda full=_full: changed(base=full.clone())),
+        takes_baseline,
+    )
+add(
+    "baselines",
+    "baseline: inference tensor",
+    lambda: changed(base=_inference(torch.ones(3, 4))),
+    like(lambda: changed(base=torch.ones(3, 4))),
+    takes_baseline,
+)
+add(
+    "baselines",
+    "baseline: requires grad",
+    lambda: changed(base=_leaf(torch.ones(3, 4), grad=True)),
+    like(lambda: changed(base=torch.ones(3, 4))),
+    takes_baseline,
+)
+add(
+    "baselines",
+    "baseline: x itself",
+    lambda: _own_baseline(),
+    like(lambda: changed(base=X())),
+    takes_baseline,
+)
+add(
+    "baselines",
+    "baseline: x itself gives zero",
+    lambda: _own_baseline(),
+    Equals(lambda m: changed(base=X()), then=lambda m, a: torch.zeros_like(a)),
+    lambda m: takes_baseline(m) and m.name not in ("average_gradient", "completeness"),
+)
+for _name, _base, _right in (
+    ("none at all", torch.zeros(0, 4), Refused("baselines.shape", r"baselines: .*\(0, 4\)")),
+    ("wrong features", torch.zeros(2, 3), Refused("baselines.shape", r"baselines: .*\(.*3.*\)")),
+    ("a number", 0, Refused("baselines.shape", "baselines: .*got int")),
+    ("no dimension", torch.tensor(0.0), Refused("baselines.shape", r"baselines: .*\(\)")),
+):
+    add(
+        "baselines",
+        f"baselines: {_name}",
+        lambda base=_base: changed(base=base),
+        _right,
+        takes_baselines,
+    )
+add(
+    "baselines",
+    "baselines: tuple for a tensor",
+    lambda: changed(base=(torch.zeros(2, 4),)),
+    lambda m: Refused(
+        "baselines.structure" if m.name == "expected_gradients" else "baselines.shape",
+        "baselines: ",
+    ),
+    takes_baselines,
+)
+add(
+    "baselines",
+    "baselines: string",
+    lambda: changed(base="black"),
+    lambda m: (
+        Refused("baselines.type", "baselines: .*got str", TypeError)
+        if m.name == "expected_gradients"
+        else Refused("baselines.shape", "baselines: .*got str")
+    ),
+    takes_baselines,
+)
+add(
+    "baselines",
+    "baselines: meta device",
+    lambda: changed(base=torch.zeros(2, 4, device="meta")),
+    lambda m: Refused(
+        "baselines.device" if m.name == "expected_gradients" else "baseline.device", "meta.*cpu"
+    ),
+    takes_baselines,
+)
+add(
+    "baselines",
+    "baselines: different counts",
+    lambda: changed(model=Two(), x=(X(), X() + 1), base=(torch.zeros(2, 4), torch.zeros(3, 4))),
+    Refused("baselines.shape", r"baselines: .*same number.*\(2, 4\).*\(3, 4\)"),
+    takes_baselines,
+)
+add(
+    "baselines",
+    "baselines: one missing",
+    lambda: changed(model=Two(), x=(X(), X() + 1), base=(torch.zeros(2, 4),)),
+    lambda m: Refused(
+        "baselines.structure" if m.name == "expected_gradients" else "baselines.shape",
+        "baselines: ",
+    ),
+    takes_baselines,
+)
+for _dtype in (torch.float64, torch.int64):
+    add(
+        "baselines",
+        f"baselines: {_dtype}",
+        lambda dtype=_dtype: changed(base=torch.ones(2, 4, dtype=dtype)),
+        like(lambda: changed(base=torch.ones(2, 4))),
+        takes_baselines,
+    )
+add(
+    "baselines",
+    "baselines: one row",
+    lambda: changed(base=torch.zeros(1, 4)),
+    like(lambda: changed(base=torch.zeros(2, 4))),
+    lambda m: m.name == "expected",
+)
+
+# --------------------------------------------------------------------------------------- targets
+
+for _name, _index, _right in (
+    ("out of range", 7, Refused("target.range", r"index: 7 .*3 outputs.*\[-3, 2\]", calls=ONCE)),
+    ("very negative", -7, Refused("target.range", r"index: -7 .*3 outputs", calls=ONCE)),
+    (
+        "tensor out of range",
+        torch.tensor(7),
+        Refused("target.range", "index: 7 .*3 outputs", calls=ONCE),
+    ),
+    (
+        "tensor very negative",
+        torch.tensor(-7),
+        Refused("target.range", "index: -7 .*3 outputs", calls=ONCE),
+    ),
+    (
+        "one of many out of range",
+        torch.tensor([0, 3, 1]),
+        Refused("target.range", "index: 3 .*3 outputs", calls=ONCE),
+    ),
+    (
+        "one of many negative",
+        torch.tensor([0, -4, 1]),
+        Refused("target.range", "index: -4 .*3 outputs", calls=ONCE),
+    ),
+    ("tuple out of range", (7,), Refused("target.range", "index: 7 .*3 outputs", calls=ONCE)),
+    (
+        "short tensor",
+        torch.tensor([0, 1]),
+        Refused("target.shape", r"index: .*\(2, classes\)", calls=ONCE),
+    ),
+    (
+        "long tensor",
+        torch.tensor([0, 1, 2, 0]),
+        Refused("target.shape", r"index: .*\(4, classes\)", calls=ONCE),
+    ),
+    (
+        "empty tensor",
+        torch.tensor([], dtype=torch.int64),
+        Refused("target.shape", r"index: .*\(0, classes\)", calls=ONCE),
+    ),
+    (
+        "column",
+        torch.tensor([[0], [1], [2]]),
+        Refused("target.shape", r"index: .*\(3, 1\).*\(batch,\)"),
+    ),
+    (
+        "tuple too long",
+        (0, 1),
+        Refused("target.shape", r"index: .*\(0, 1\).*expected an integer", calls=ONCE),
+    ),
+    ("empty tuple", (), Refused("target.shape", r"index: .*\(\)", calls=ONCE)),
+    ("list", [0, 1, 2], Refused("target.type", "index: .*got list", TypeError)),
+    ("float", 1.0, Refused("target.type", "index: .*integer, got float", TypeError)),
+    ("string", "cat", Refused("target.type", "index: .*integer, got str", TypeError)),
+    ("boolean", True, Refused("target.type", "index: .*integer, got bool", TypeError)),
+    ("numpy array", np.array([0, 1, 2]), Refused("target.type", "index: .*got ndarray", TypeError)),
+    ("tuple with a float", (0.5,), Refused("target.type", "index: .*got float", TypeError)),
+    (
+        "float tensor",
+        torch.tensor([0.0, 1.0, 2.0]),
+        Refused("target.type", "index: .*float32.*long", TypeError),
+    ),
+    ("mask", torch.tensor([True, False, True]), Refused("target.type", "index: .*bool", TypeError)),
+    (
+        "none for many outputs",
+        None,
+        Refused("target.missing", r"index: missing.*\(\d+, 3\).*\[-3, 2\]", calls=ONCE),
+    ),
+    (
+        "function of nothing",
+        lambda out: out.detach()[0, 0].item(),
+        Refused("score.type", "f: .*tensor, got float", TypeError, calls=ONCE),
+    ),
+    (
+        "function that selects nothing",
+        lambda out: out,
+        Refused("score.shape", "f: .*one number per example", calls=9),
+    ),
+):
+    add(
+        "targets",
+        f"index: {_name}",
+        lambda index=_index: changed(index=index),
+        _right,
+        lambda m, right=_right: (
+            takes_score(m) and (uses_gradients(m) or right.code != "score.type")
+        ),
+        modes=(False,) if "nothing" in _name and "selects" not in _name else (False, True),
+    )
+for _name, _index, _plain_index in (
+    ("negative", -2, 1),
+    ("numpy integer", np.int64(1), 1),
+    ("tensor without dimensions", torch.tensor(1), 1),
+    ("tensor with one entry", torch.tensor([1]), 1),
+    ("tuple with one entry", (1,), 1),
+    ("tensor with one entry per example", torch.tensor([1, 1, 1]), 1),
+    ("negative entries", torch.tensor([-2, 1, -2]), 1),
+    ("int32", torch.tensor([1, 1, 1], dtype=torch.int32), 1),
+    ("uint8", torch.tensor([1, 1, 1], dtype=torch.uint8), 1),
+    ("function", lambda out: out[..., 1], 1),
+):
+    add(
+        "targets",
+        f"index: {_name}",
+        lambda index=_index: changed(index=index),
+        like(lambda index=_plain_index: changed(index=index)),
+        takes_score,
+    )
+add(
+    "targets",
+    "index: one class per example",
+    lambda: changed(index=torch.tensor([2, 0, 1])),
+    like(lambda: scored(Net(), lambda net, x: (net(x) * torch.eye(3)[[2, 0, 1]]).sum(-1))),
+    takes_score,
+)
+add(
+    "targets",
+    "index: given for one output per example",
+    lambda: changed(model=Changed(after=lambda out: out[:, 1]), index=1),
+    Refused(
+        "target.shape", r"index: .*1 for an output of shape \(\d+,\).*expected None", calls=ONCE
+    ),
+    takes_score,
+)
+add(
+    "targets",
+    "index: none for one output per example",
+    lambda: changed(model=Changed(after=lambda out: out[:, 1]), index=None),
+    like(plain),
+    takes_score,
+)
+add(
+    "targets",
+    "index: none for one column",
+    lambda: changed(model=Changed(after=lambda out: out[:, 1:2]), index=None),
+    like(plain),
+    takes_score,
+)
+add(
+    "targets",
+    "index: an integer for dense outputs",
+    lambda: changed(model=Changed(after=lambda out: out[:, :, None].expand(-1, -1, 5)), index=1),
+    Refused("target.shape", r"index: .*\(\d+, 3, 5\).*tuple of 2", calls=ONCE),
+    takes_score,
+)
+add(
+    "targets",
+    "index: a tuple for dense outputs",
+    lambda: changed(
+        model=Changed(after=lambda out: out[:, :, None].expand(-1, -1, 5)), index=(1, -1)
+    ),
+    like(plain),
+    takes_score,
+)
+for _name, _targets, _right in (
+    ("none", [], Refused("targets.type", "targets: ", TypeError)),
+    ("a number", 3, Refused("targets.type", "targets: .*got int", TypeError)),
+    ("None", None, Refused("targets.type", "targets: .*got NoneType", TypeError)),
+    ("a float", [0.5], Refused("targets.type", "targets: .*got float", TypeError)),
+    ("a string", "01", Refused("targets.type", "targets: .*got str", TypeError)),
+    (
+        "a float tensor",
+        torch.tensor([0.0, 1.0]),
+        Refused("targets.type", "targets: .*float32", TypeError),
+    ),
+    ("a mask", torch.tensor([True, False]), Refused("targets.type", "targets: .*bool", TypeError)),
+    (
+        "a matrix",
+        torch.tensor([[0, 1]]),
+        Refused("targets.type", r"targets: .*\(1, 2\)", TypeError),
+    ),
+    ("out of range", [0, 7], Refused("target.range", "7 .*3 outputs", calls=ONCE)),
+    ("very negative", [-7, 0], Refused("target.range", "-7 .*3 outputs", calls=ONCE)),
+):
+    add(
+        "targets",
+        f"targets: {_name}",
+        lambda targets=_targets: changed(options={"targets": targets}),
+        _right,
+        has("targets"),
+    )
+for _name, _targets in {
+    "a range": range(2),
+    "a tuple": (0, 1),
+    "a tensor": torch.tensor([0, 1]),
+    "numpy integers": list(np.arange(2)),
+    "a numpy array": np.arange(2),
+    "int32": torch.tensor([0, 1], dtype=torch.int32),
+    "negative": [-3, -2],
+}.items():
+    add(
+        "targets",
+        f"targets: {_name}",
+        lambda targets=_targets: changed(options={"targets": targets}),
+        like(lambda: changed(options={"targets": [0, 1]})),
+        has("targets"),
+    )
+
+# --------------------------------------------------------------------------------------- outputs
+
+
+def _after(after: Callable[[Tensor], Any], **more: Any) -> Callable[[], Problem]:
+    return lambda: changed(model=Changed(after=after), **more)
+
+
+for _name, _after_, _output in (
+    ("tuple and position", lambda out: (out.exp(), out), 1),
+    ("tuple and negative position", lambda out: (out, out.exp()), -2),
+    ("tuple with one tensor", lambda out: (out, None), None),
+    ("list with one tensor", lambda out: [out], None),
+    ("dict and key", lambda out: {"a": out, "b": out.exp()}, "a"),
+    ("dict with logits", lambda out: {"loss": out.exp(), "logits": out}, None),
+    ("dict with one tensor", lambda out: {"scores": out, "name": "net"}, None),
+    ("dict and position", lambda out: {"a": out.exp(), "b": out}, 1),
+    ("dict and function", lambda out: {"a": out, "b": out}, lambda result: result["b"]),
+    ("dataclass", lambda out: models.Result(out, out.exp()), None),
+    ("dataclass and attribute", lambda out: models.Result(out.exp(), out), "hidden"),
+    ("ModelOutput", lambda out: models.ModelOutput(logits=out, hidden=out.exp()), None),
+    ("ModelOutput and key", lambda out: models.ModelOutput(logits=out.exp(), hidden=out), "hidden"),
+    ("nested and function", lambda out: (out.exp(), {"heads": [out]}), lambda r: r[1]["heads"][0]),
+):
+    add("outputs", _name, _after(_after_, output=_output), like(plain))
+_READ = {"kind": TypeError, "calls": ONCE}
+for _name, _after_, _output, _right in (
+    (
+        "two tensors",
+        lambda out: (out, out),
+        None,
+        Refused("model.output", "model: .*tensor, got tuple of 2.*output=", **_READ),
+    ),
+    (
+        "two keys",
+        lambda out: {"a": out, "b": out},
+        None,
+        Refused("model.output", "model: .*dict with a, b.*output=", **_READ),
+    ),
+    ("None", lambda out: None, None, Refused("model.output", "model: .*got NoneType", **_READ)),
+    ("string", lambda out: "cat", None, Refused("model.output", "model: .*got str", **_READ)),
+    ("number", lambda out: 1.5, None, Refused("model.output", "model: .*got float", **_READ)),
+    ("empty tuple", lambda out: (), None, Refused("model.output", "model: .*got tuple", **_READ)),
+    (
+        "integers",
+        lambda out: out.argmax(-1),
+        None,
+        Refused("model.output_dtype", "model: .*int64.*logit", **_READ),
+    ),
+    (
+        "booleans",
+        lambda out: out > 0,
+        None,
+        Refused("model.output_dtype", "model: .*bool", **_READ),
+    ),
+    (
+        "complex",
+        lambda out: torch.complex(out, out),
+        None,
+        Refused("model.output_dtype", "model: .*complex64", **_READ),
+    ),
+    (
+        "no such key",
+        lambda out: {"a": out},
+        "b",
+        Refused("output.unknown", "output: .*'b'.*dict with a", calls=ONCE),
+    ),
+    (
+        "no such attribute",
+        lambda out: models.Result(out),
+        "b",
+        Refused("output.unknown", "output: .*'b'.*Result with logits", calls=ONCE),
+    ),
+    (
+        "key of a tensor",
+        lambda out: out,
+        "b",
+        Refused("output.unknown", "output: .*'b'.*Tensor", calls=ONCE),
+    ),
+    (
+        "no such position",
+        lambda out: (out, out),
+        5,
+        Refused("output.unknown", "output: .*5.*tuple of 2", calls=ONCE),
+    ),
+    (
+        "function to nothing",
+        lambda out: (out, out),
+        lambda r: None,
+        Refused("model.output", "model: .*got NoneType", **_READ),
+    ),
+    (
+        "not a tensor there",
+        lambda out: (out, "cat"),
+        1,
+        Refused("model.output", "model: .*got str", **_READ),
+    ),
+):
+    add("outputs", f"{_name}: refused", _after(_after_, output=_output), _right)
+for _value in (1.5, ["logits"], True):
+    add(
+        "outputs",
+        f"output={_value!r}: refused",
+        lambda value=_value: changed(output=value),
+        Refused("output.type", f"output: .*got {type(_value).__name__}", TypeError),
+    )
+add(
+    "outputs",
+    "numpy: refused",
+    lambda: changed(model=Changed(after=lambda out: out.detach().numpy())),
+    Refused("model.output", "model: .*got ndarray", **_READ),
+    # A tensor inside of a transform has no numpy array: torch says so.
+    modes=(False,),
+)
+add(
+    "outputs",
+    "one number for the batch",
+    lambda: changed(model=Changed(after=lambda out: out[:, 1].sum()), index=None),
+    like(plain),
+    lambda m: takes_score(m) and m.name not in (GUIDED, HESSIANS, "grad_and_score", "completeness"),
+)
+
+# --------------------------------------------------------------------------------------- numbers
+
+_COUNTS = (
+    (0, "range", "0.*at least", ValueError),
+    (-1, "range", "-1.*at least", ValueError),
+    (2.5, "type", "integer, got float", TypeError),
+    ("5", "type", "integer, got str", TypeError),
+    (True, "type", "integer, got bool", TypeError),
+    (None, "type", "integer, got NoneType", TypeError),
+    (torch.tensor([1, 2]), "type", "integer, got Tensor", TypeError),
+)
+_NUMBERS = (
+    (-0.1, "range", "-0.1", ValueError),
+    (math.nan, "range", "nan", ValueError),
+    (math.inf, "range", "inf", ValueError),
+    ("a", "type", "number, got str", TypeError),
+    (None, "type", "number, got NoneType", TypeError),
+    (True, "type", "number, got bool", TypeError),
+    (1j, "type", "number, got complex", TypeError),
+    (torch.zeros(4), "type", "number, got Tensor", TypeError),
+)
+_ABOVE_ZERO = (*_NUMBERS, (0, "range", "0.*above 0", ValueError))
+_UP_TO_ONE = (*_NUMBERS, (1.5, "range", "1.5.*at most 1", ValueError))
+
+
+def _to_a_number(x: Tensor, baseline: Tensor, alpha: Tensor) -> Tensor:
+    return x.sum() * alpha
+
+
+def _to_a_pair(x: Tensor, baseline: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    return x * alpha, baseline
+
+
+def _without_derivative(x: Tensor, baseline: Tensor, alpha: Tensor) -> Tensor:
+    return x * alpha.detach()
+
+
+def _standing_still(x: Tensor, baseline: Tensor, alpha: Tensor) -> Tensor:
+    return x
+
+
+def _wrong(option: str, values: tuple[tuple[Any, str, str, type[Exception]], ...]) -> None:
+    for value, cause, words, kind in values:
+        shown = getattr(value, "__name__", None) or repr(value)
+        shown = f"Tensor{tuple(value.shape)}" if isinstance(value, Tensor) else shown
+        add(
+            "numbers",
+            f"{option}={shown}",
+            lambda value=value: changed(options={option: value}),
+            Refused(f"{option}.{cause}", f"{option}: .*{words}", kind),
+            has(option),
+        )
+
+
+_wrong("steps", _COUNTS)
+_wrong("samples", _COUNTS)
+_wrong("chunk_size", tuple(row for row in _COUNTS if row[0] is not None and row[0] != "5"))
+_wrong("chunk_size", (("all", "type", "'all'.*integer, \"auto\" or None", TypeError),))
+_wrong("std", _NUMBERS)
+_wrong("radius", _NUMBERS)
+_wrong("tol", tuple(row for row in _ABOVE_ZERO if row[0] is not None))
+_wrong("fraction", (*_ABOVE_ZERO, _UP_TO_ONE[-1]))
+_wrong("max_distance", _UP_TO_ONE)
+_wrong("max_sigma", _ABOVE_ZERO)
+_wrong(
+    "quadrature",
+    (
+        ("simpson", "unknown", "'simpson'.*midpoint", ValueError),
+        (None, "unknown", "None.*midpoint", ValueError),
+        (3, "unknown", "3.*midpoint", ValueError),
+    ),
+)
+_wrong(
+    "dims",
+    (
+        ((0, 1), "range", r"\(0, 1\)", ValueError),
+        ((), "range", r"\(\)", ValueError),
+        ((-1, -1), "range", r"\(-1, -1\)", ValueError),
+        ((-3,), "range", r"\(-3,\).*\(3, 4\)", ValueError),
+        (-1, "type", "got int", TypeError),
+        (("width",), "type", "got str", TypeError),
+        ((-1.0,), "type", "got float", TypeError),
+    ),
+)
+_wrong(
+    "generator",
+    (
+        (0, "type", "torch.Generator, got int", TypeError),
+        ("cpu", "type", "torch.Generator, got str", TypeError),
+        (np.random, "type", "torch.Generator, got module", TypeError),
+    ),
+)
+_wrong(
+    "path",
+    (
+        ("straight", "type", "callable, got str", TypeError),
+        (_to_a_number, "shape", r"tree like x, got \(\)", ValueError),
+        (_to_a_pair, "shape", "tree like x", ValueError),
+        (_without_derivative, "independent", "depend on alpha", ValueError),
+        (_standing_still, "independent", "depend on alpha", ValueError),
+    ),
+)
+
+
+def _reduce_right(m: Method) -> Refused:
+    if m.name == "integrated_gradients":
+        return Refused("reduce.unknown", "reduce: .*attrib.total")
+    return Refused("reduce.type", "reduce: .*callable, got str", TypeError)
+
+
+add(
+    "numbers",
+    "reduce='mean'",
+    lambda: changed(options={"reduce": "mean"}),
+    _reduce_right,
+    has("reduce"),
+)
+add(
+    "numbers",
+    "reduce=estimate without tol",
+    lambda: changed(options={"reduce": attrib.estimate}),
+    Refused("reduce.unknown", "reduce: .*with tol"),
+    lambda m: m.name == "integrated_gradients",
+)
+add(
+    "numbers",
+    "trapezoid of one step",
+    lambda: changed(options={"steps": 1, "quadrature": "trapezoid"}),
+    Refused("steps.range", "steps: .*1.*at least 2"),
+    lambda m: has("quadrature")(m) and not m.knows("dims") and "tol" not in m.options,
+)
+add(
+    "numbers",
+    "tol with too few steps",
+    lambda: changed(options={"steps": 8, "tol": 0.1}),
+    Refused("steps.range", "steps: .*8.*at least 9"),
+    has("tol"),
+)
+add(
+    "numbers",
+    "tol with a quadrature",
+    lambda: changed(options={"steps": 9, "tol": 0.1, "quadrature": "midpoint"}),
+    Refused("quadrature.tol", "quadrature: .*'midpoint'"),
+    has("tol", "quadrature"),
+)
+add(
+    "numbers",
+    "too many steps for the rule",
+    lambda: changed(options={"steps": 201}),
+    Refused("steps.range", "steps: .*201.*at most 200"),
+    lambda m: m.name == HESSIANS,
+)
+for _option, _scale in (("std", (0.1, 0.2)), ("radius", {"a": 0.1})):
+    add(
+        "numbers",
+        f"{_option} structured differently from x",
+        lambda option=_option, scale=_scale: changed(options={option: scale}),
+        Refused(f"{_option}.structure", f"{_option}: structure.*got \\d numbers"),
+        has(_option),
+    )
+for _option, _value, _same in (
+    ("steps", np.int64(3), 3),
+    ("samples", np.int32(3), 3),
+    ("chunk_size", np.int64(2), 2),
+    ("chunk_size", 10_000, None),
+    ("chunk_size", 1, "auto"),
+    ("std", np.float64(0.1), 0.1),
+    ("std", 0, 0.0),
+):
+    add(
+        "numbers",
+        f"{_option}={_value!r} is as {_same!r}",
+        lambda option=_option, value=_value: changed(options={option: value}),
+        like(lambda option=_option, value=_same: changed(options={option: value})),
+        lambda m, option=_option: (
+            m.knows(option) and not (option == "steps" and "tol" in m.options)
+        ),
+    )
+add(
+    "numbers",
+    "std per leaf",
+    lambda: changed(model=Two(), x=(X(), X() + 1), options={"std": (0.0, 0.0)}),
+    like(lambda: changed(model=Two(), x=(X(), X() + 1), options={"std": 0.0})),
+    has("std"),
+)
+add(
+    "numbers",
+    "misspelt option",
+    lambda: changed(options={"n_steps": 5}),
+    Raises(TypeError, "unexpected keyword argument 'n_steps'"),
+)
+
+# ----------------------------------------------------------------------------------------- model
+
+add(
+    "model",
+    "dropout in train mode",
+    lambda: changed(model=models.Dropped().train()),
+    Refused("model.training", r"model: module 'drop' .*train mode, got Dropout.*eval\(\)"),
+)
+add(
+    "model",
+    "batch normalisation in train mode",
+    lambda: changed(model=models.Normalised().train()),
+    Refused("model.training", r"model: module 'norm' .*train mode, got BatchNorm1d.*eval\(\)"),
+)
+add(
+    "model",
+    "batch normalisation in train mode, stochastic",
+    lambda: changed(model=models.Normalised().train(), stochastic=True),
+    Refused("model.training", r"model: module 'norm' .*train mode, got BatchNorm1d.*eval\(\)"),
+)
+add(
+    "model",
+    "train mode where nothing depends on it",
+    lambda: changed(model=Net().train()),
+    like(plain),
+)
+add(
+    "model",
+    "train mode with inactive layers",
+    lambda: changed(model=_inactive()),
+    like(lambda: changed(model=models.Normalised())),
+)
+add(
+    "model",
+    "dropout, stochastic",
+    lambda: changed(model=models.Dropped().train(), stochastic=True),
+    like(lambda: changed(model=models.Dropped().train(), stochastic=True)),
+    # The model draws from the global generator: its own doing.
+    ignore=frozenset({"torch rng"}),
+)
+
+_MINE = ValueError("the model's own words")
+
+
+def _failing(exception: BaseException, at: int = 1) -> Callable[[], Problem]:
+    return lambda: changed(model=models.Failing(exception, at=at))
+
+
+add("model", "raises at the first call", _failing(_MINE), lambda m: Passes(_MINE, note=m.points))
+_interrupt = KeyboardInterrupt()
+add("model", "interrupted", _failing(_interrupt), Passes(_interrupt))
+_exit = SystemExit(3)
+add("model", "exits", _failing(_exit), Passes(_exit))
+for _second in (ValueError("second"), KeyboardInterrupt()):
+    add(
+        "model",
+        f"{type(_second).__name__} at the second call",
+        lambda exception=_second: changed(
+            model=models.Failing(exception, at=2), options={"chunk_size": 1}
+        ),
+        Passes(_second),
+        lambda m: m.points and m.knows("chunk_size"),
+    )
+add(
+    "model",
+    "raises at the second step",
+    lambda: changed(model=models.Failing(_MINE, at=3)),
+    Passes(_MINE),
+    lambda m: m.name == GUIDED,
+)
+add(
+    "model",
+    "raises in the backward pass",
+    lambda: changed(model=Changed(after=lambda out: models.FailingBackward.apply(out, [_MINE]))),
+    Passes(_MINE),
+    uses_gradients,
+)
+
+
+def _without_gradient(net: Net, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return net(x)[..., 1]
+
+
+_INDEPENDENT = Refused("score.independent", r"f: .*not depend on x.*detach\(\)", calls=ONCE)
+for _name, _after_ in {
+    "detached output": lambda out: out.detach(),
+    "output through .data": lambda out: out.data,
+    "constant output": lambda out: torch.ones(len(out), 3),
+}.items():
+    add("model", _name, _after(_after_), _INDEPENDENT, uses_gradients)
+for _name, _before in {
+    "detached input": lambda x: x.detach(),
+    "input through .data": lambda x: x.data,
+    "input replaced": lambda x: torch.ones_like(x),
+}.items():
+    add(
+        "model",
+        _name,
+        lambda before=_before: changed(model=Changed(before=before)),
+        _INDEPENDENT,
+        uses_gradients,
+    )
+add(
+    "model",
+    "output of the parameters alone",
+    lambda: scored(Net(), lambda net, x: net(torch.ones_like(x))[..., 1]),
+    _INDEPENDENT,
+    lambda m: takes_score(m) and uses_gradients(m),
+)
+add(
+    "model",
+    "constant output that requires grad",
+    lambda: scored(nn.Parameter(torch.ones(3)), lambda constant, x: constant * 2),
+    _INDEPENDENT,
+    lambda m: takes_score(m) and uses_gradients(m),
+)
+add(
+    "model",
+    "no_grad inside",
+    lambda: scored(Net(), _without_gradient),
+    _INDEPENDENT,
+    lambda m: takes_score(m) and uses_gradients(m),
+)
+add(
+    "model",
+    "inference_mode inside",
+    lambda: changed(model=Changed(after=_inference)),
+    _INDEPENDENT,
+    uses_gradients,
+    modes=(False,),
+)
+add(
+    "model",
+    "edits its argument in place",
+    lambda: changed(model=Changed(before=lambda x: x.mul_(2))),
+    like(lambda: changed(model=Changed(before=lambda x: x * 2))),
+)
+add(
+    "model",
+    "edits its argument in place, plain function",
+    lambda: scored(Net(), lambda net, x: net(x.mul_(2))[..., 1]),
+    like(lambda: changed(model=Changed(before=lambda x: x * 2))),
+    takes_score,
+)
+add(
+    "model",
+    "edits a further argument in place",
+    lambda: scored(Net(), _weighted_in_place, args=(torch.ones(3, 3),)),
+    like(
+        lambda: scored(
+            Net(), lambda net, x, w: (net(x) * (w * 2)).sum(-1), args=(torch.ones(3, 3),)
+        )
+    ),
+    takes_score,
+)
+add(
+    "model",
+    "edits a leaf of its argument in place",
+    lambda: scored(
+        Two(), lambda net, x: net(x["a"].add_(1), x["b"])[..., 1], x={"a": X(), "b": X() + 1}
+    ),
+    like(
+        lambda: scored(
+            Two(), lambda net, x: net(x["a"] + 1, x["b"])[..., 1], x={"a": X(), "b": X() + 1}
+        )
+    ),
+    takes_score,
+)
+add(
+    "model",
+    "adds a key to its argument",
+    lambda: scored(Net(), _greedy, x={"a": X()}),
+    like(lambda: scored(Net(), lambda net, x: net(x["a"])[..., 1], x={"a": X()})),
+    takes_score,
+)
+add(
+    "model",
+    "edits an activation in place",
+    lambda: changed(model=Changed(after=lambda out: out.mul_(2).add_(1))),
+    like(lambda: changed(model=Changed(after=lambda out: out * 2 + 1))),
+)
+add(
+    "model",
+    "one activation module twice, in place",
+    lambda: changed(model=models.Reused()),
+    like(lambda: scored(Net(after=6), lambda net, x: (net(x).relu() - 0.1).relu()[..., 1])),
+    takes_score,
+)
+add(
+    "model",
+    "functional activation",
+    lambda: scored(Net(), _functional),
+    like(lambda: changed(model=Net(relu=True))),
+    takes_score,
+)
+add("model", "plain function", lambda: _closing_over(Net()), like(plain))
+add(
+    "model",
+    "plain function that closes over rows",
+    lambda: scored((Net(), X()[:, :3]), lambda own, x: (own[0](x) * own[1]).sum(-1)),
+    like(lambda: _with_rows(Net(), X()[:, :3])),
+    takes_score,
+)
+add(
+    "model",
+    "keyword-only arguments",
+    lambda: changed(model=models.Named(), x={"values": X()}),
+    Equals(lambda m: plain(), then=lambda m, a: _in_dict(m, a)),
+    is_not(HESSIANS, "completeness"),
+)
+add(
+    "model",
+    "forward hook",
+    lambda: changed(model=_hooked("forward")),
+    like(lambda: changed(model=Changed(after=lambda o: o * 2))),
+)
+add(
+    "model",
+    "forward pre-hook",
+    lambda: changed(model=_hooked("pre")),
+    like(lambda: changed(model=Changed(before=lambda x: x * 2))),
+)
+for _kind in ("backward", "backward pre"):
+    add(
+        "model",
+        f"full {_kind}-hook",
+        lambda kind=_kind: changed(model=_hooked(kind)),
+        like(plain),
+        is_not(HESSIANS),
+        modes=(False,),
+    )
+add(
+    "model",
+    "full backward hook, recording gradients",
+    lambda: changed(model=_hooked("backward")),
+    Raises(RuntimeError, "hook|setup_context"),
+    uses_gradients,
+    modes=(True,),
+)
+add(
+    "model",
+    "checkpointing",
+    lambda: changed(model=models.Checkpointed(use_reentrant=False)),
+    like(plain),
+    is_not(HESSIANS),
+    modes=(False,),
+)
+add(
+    "model",
+    "reentrant checkpointing",
+    lambda: changed(model=models.Checkpointed(use_reentrant=True)),
+    Raises(RuntimeError, "use_reentrant|checkpoint"),
+    # Those that also look at the plain score make torch warn that nothing requires a gradient.
+    lambda m: uses_gradients(m) and m.name not in (GUIDED, HESSIANS),
+    modes=(False,),
+)
+add(
+    "model",
+    "recurrent kernel",
+    lambda: changed(model=models.Recurrent()),
+    like(lambda: changed(model=models.Recurrent(), options=_one_at_a_time)),
+    has("chunk_size"),
+    modes=(False,),
+    ignore=frozenset({"torch rng"}),
+)
+
+# --------------------------------------------------------------------------------------- context
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+for _name, _context in {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "default dtype float64": lambda: _default_dtype(torch.float64),
+    "default dtype bfloat16": lambda: _default_dtype(torch.bfloat16),
+    "default device meta": lambda: torch.device("meta"),
+}.items():
+    # The model is made outside of the context, as usual.
+    add(
+        "context",
+        _name,
+        lambda context=_context: changed(context=context),
+        like(plain),
+        modes=(False,) if _name == "no_grad" else (False, True),
+    )
+add(
+    "context",
+    "autocast",
+    lambda: changed(context=lambda: torch.autocast("cpu", dtype=torch.bfloat16)),
+    Equals(lambda m: plain(), loose=True),
+    is_not("grad_and_score", "completeness"),
+)
+
+# --------------------------------------------------------------------------------------- helpers
+
+
+_one_at_a_time = {"chunk_size": 1}
+
+
+def _csr() -> Tensor:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return X().to_sparse_csr()
+
+
+def _strided(x: Tensor) -> Tensor:
+    wide = torch.zeros(x.shape[0] + 1, 2 * x.shape[1] + 1)
+    wide[1:, 1::2] = x
+    return wide[1:, 1::2]
+
+
+def _leaf(x: Tensor, *, grad: bool = False) -> Tensor:
+    x = x.clone().requires_grad_()
+    if grad:
+        x.grad = torch.full_like(x, 5.0)
+    return x
+
+
+def _inference(x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return x.clone()
+
+
+def _trained() -> Net:
+    model = Net()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    return model
+
+
+def _rows(m: Method, answer: Any, rows: int | slice) -> Any:
+    return pytree.tree_map(lambda leaf: leaf[:, rows] if m.targets else leaf[rows], answer)
+
+
+def _as_lists(answer: Any) -> Any:
+    return list(answer)
+
+
+def _with_none(answer: Any, first: bool = False) -> Any:
+    if isinstance(answer, tuple):
+        return tuple(_with_none(part, first) for part in answer)
+    if not isinstance(answer, dict):
+        return answer
+    inner = {key: _with_none(value, first) for key, value in answer.items()}
+    return {"mask": None} | inner if first else inner | {"mask": None}
+
+
+def _in_dict(m: Method, answer: Any) -> Any:
+    return ({"values": answer[0]}, answer[1]) if m.name == "grad_and_score" else {"values": answer}
+
+
+def _with_zeros(m: Method, answer: Any) -> Any:
+    return (answer, torch.zeros_like(answer))
+
+
+def _aliased(*, argument: bool = False) -> Problem:
+    x = X()
+    return changed(model=Two(), x=x, args=(x,)) if argument else changed(model=Two(), x=(x, x))
+
+
+def _views() -> Problem:
+    x = X()
+    both = torch.cat([x, x.flip(0)])
+    return changed(model=Two(), x=(both[:3], both[3:]))
+
+
+def _own_baseline() -> Problem:
+    x = X()
+    return changed(x=x, base=x)
+
+
+def _inactive() -> nn.Module:
+    model = models.Normalised().train()
+    model.norm.eval()
+    return model
+
+
+def _weighted_in_place(net: Net, x: Tensor, weight: Tensor) -> Tensor:
+    return (net(x) * weight.mul_(2)).sum(-1)
+
+
+def _greedy(net: Net, x: dict[str, Tensor]) -> Tensor:
+    x["b"] = x.pop("a")
+    return net(x["b"])[..., 1]
+
+
+def _functional(net: Net, x: Tensor) -> Tensor:
+    return net.out(torch.nn.functional.relu(net.hidden(x)))[..., 1]
+
+
+def _closing_over(net: Net) -> Problem:
+    return changed(model=lambda x: net(x), watch=[net])
+
+
+def _with_rows(net: Net, rows: Tensor) -> Problem:
+    return changed(score=attrib.batched(lambda x, rows: (net(x) * rows).sum(-1), rows=[rows]))
+
+
+def _hooked(kind: str) -> Net:
+    model = Net()
+    if kind == "forward":
+        model.register_forward_hook(lambda module, args, out: out * 2)
+    elif kind == "pre":
+        model.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+    elif kind == "backward":
+        model.hidden.register_full_backward_hook(lambda module, before, after: None)
+    else:
+        model.hidden.register_full_backward_pre_hook(lambda module, gradient: None)
+    return model
+
+
+__all__ = ["CASES", "DEFAULT"]

@@ -1,0 +1,356 @@
+"""The table: every method, what it is called with, and the laws it claims.
+
+A new method is a new row. Laws that nobody needs to claim (purity, dtypes, determinism, threads,
+inputs of every form, the same numbers in every mode) are tested for every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+import attrib
+from attrib.types import Attribute, Score, Tree
+
+
+class Law(Enum):
+    """What a method may claim."""
+
+    COMPLETE = auto()
+    """On smooth networks the attribution sums to the rise of the score from the baseline(s)."""
+    ANCHORED = auto()
+    """A feature that does not differ from its baseline(s) gets exactly nothing."""
+    SYMMETRIC = auto()
+    """Features that the score and the data treat alike get alike."""
+    LINEAR = auto()
+    """The attribution of a weighted sum of scores is the weighted sum of their attributions."""
+    AFFINE = auto()
+    """Other units and origins of the features do not change the attribution."""
+    ANTISYMMETRIC = auto()
+    """Exchanging input and baseline changes the sign."""
+    PERMUTED = auto()
+    """Permuting the examples permutes the attributions."""
+    ALONE = auto()
+    """An example gets in a batch what it gets alone."""
+    NESTED = auto()
+    """There may be any number of batch dimensions."""
+    UNDISTURBED = auto()
+    """An example gets the same whatever the other examples are."""
+    SPLIT = auto()
+    """A tuple of pieces of x gets the pieces of the attribution of x."""
+    VMAP = auto()
+    """`torch.vmap` of the attribution is a loop."""
+    COMPILE = auto()
+    """`torch.compile` of the attribution gives the attribution."""
+
+
+class Sample(NamedTuple):
+    """Everything a method may be called with."""
+
+    x: Tree
+    baseline: Tree
+    baselines: Tree
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One method.
+
+    Attributes:
+        name: How it appears in the report.
+        factory: ``factory(f, **options)``, with few samples.
+        laws: What it claims, see `Law`.
+        takes: What it is called with beside x: nothing, ``"baseline"`` or ``"baselines"``.
+        seeded: Whether the factory takes a generator.
+        chunked: Whether the factory takes a chunk size.
+        degree: The attribution of ``c * f`` is ``c**degree`` times that of ``f``.
+        pairs: Whether the attribution is a matrix of features.
+        precise: Options that leave no error but rounding on smooth networks, where those of the
+            factory do not.
+    """
+
+    name: str
+    factory: Callable[..., Attribute]
+    laws: frozenset[Law] = field(default_factory=frozenset)
+    takes: str = ""
+    seeded: bool = False
+    chunked: bool = True
+    degree: int = 1
+    pairs: bool = False
+    precise: dict[str, Any] = field(default_factory=dict)
+
+    def attribute(self, f: Score, *, seed: int = 0, **options: Any) -> Attribute:
+        """The attribution of a score, with a generator of its own."""
+        if self.seeded:
+            options["generator"] = torch.Generator().manual_seed(seed)
+        return self.factory(f, **options)
+
+    def arguments(self, sample: Sample) -> tuple[Tree, ...]:
+        """What the attribution is called with."""
+        extra = {"": (), "baseline": (sample.baseline,), "baselines": (sample.baselines,)}
+        return (sample.x, *extra[self.takes])
+
+    def __call__(self, f: Score, sample: Sample, *, seed: int = 0, **options: Any) -> Tree:
+        return self.attribute(f, seed=seed, **options)(*self.arguments(sample))
+
+    def per_feature(self, attribution: Tensor, features: int) -> Tensor:
+        """One number per feature: a matrix of interactions summed over partners."""
+        if not self.pairs:
+            return attribution
+        return attribution.flatten(attribution.ndim - features).sum(-1)
+
+
+def claiming(*laws: Law) -> pytest.MarkDecorator:
+    """Run a test for every method that claims all these laws."""
+    rows = [info for info in METHODS if info.laws >= set(laws)]
+    return pytest.mark.parametrize("info", rows, ids=[info.name for info in rows])
+
+
+def such_that(condition: Callable[[MethodInfo], bool]) -> pytest.MarkDecorator:
+    """Run a test for every method with a property."""
+    rows = [info for info in METHODS if condition(info)]
+    return pytest.mark.parametrize("info", rows, ids=[info.name for info in rows])
+
+
+def every() -> pytest.MarkDecorator:
+    """Run a test for every method."""
+    return such_that(lambda info: True)
+
+
+def bent(x: Tree, baseline: Tree, alpha: Tensor) -> Tree:
+    """A path of one's own: every feature has its own detour from the straight line."""
+
+    def leaf(a: Any, b: Any) -> Any:
+        if not a.is_floating_point():
+            return a
+        detour = torch.arange(a.shape[-1], dtype=a.dtype, device=a.device).cos()
+        return b + (alpha + 0.3 * torch.sin(torch.pi * alpha) * detour).to(a.dtype) * (a - b)
+
+    return pytree.tree_map(leaf, x, baseline)
+
+
+def _options(method: Callable[..., Attribute], **fixed: Any) -> Callable[..., Attribute]:
+    return lambda f, **options: method(f, **{**fixed, **options})
+
+
+def _smoothed(method: Callable[..., Attribute], **fixed: Any) -> Callable[..., Attribute]:
+    return lambda f, **options: method(attrib.saliency(f), 0.3, **fixed, **options)
+
+
+def _smooth_uniform(
+    f: Score, *, generator: torch.Generator | None = None, **options: Any
+) -> Attribute:
+    def attribute(x: Tree, *args: Any) -> Tree:
+        noise = attrib.perturb.uniform(0.3, generator=generator)
+        integrate = attrib.integrated_gradients(f, steps=8)
+        return attrib.smooth(integrate, noise, samples=5, **options)(x, *args)
+
+    return attribute
+
+
+def _smooth_expected(
+    f: Score, *, generator: torch.Generator | None = None, **options: Any
+) -> Attribute:
+    inner = attrib.expected_gradients(f, samples=3, generator=generator)
+    return attrib.smooth_grad(inner, 0.1, samples=4, generator=generator, **options)
+
+
+def _expected(f: Score, **options: Any) -> Attribute:
+    return attrib.expected(attrib.integrated_gradients(f, steps=64), **options)
+
+
+def _one_target(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
+    """A score as the second of two outputs, attributed by `per_target`."""
+
+    def factory(f: Score, **options: Any) -> Attribute:
+        def model(*parts: Any, **named: Any) -> Tensor:
+            # The arguments of a model are the parts of x: put x together again.
+            score = f(named or (parts[0] if len(parts) == 1 else parts))
+            return torch.stack([score.square(), score], -1)
+
+        def method_of_x(g: Score) -> Attribute:
+            return method(lambda x, *args: g(x, *args))
+
+        attribute = attrib.per_target(method_of_x, model, [1], **options)
+        return lambda x, *args: pytree.tree_map(
+            lambda leaf: None if leaf is None else leaf[0], attribute(x, *args)
+        )
+
+    return factory
+
+
+_ROWS = frozenset({Law.PERMUTED, Law.ALONE, Law.UNDISTURBED, Law.NESTED})
+_TRANSFORMS = frozenset({Law.VMAP, Law.COMPILE})
+_GRADIENT = _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC, Law.SPLIT}
+_PATH = _GRADIENT | {Law.ANCHORED, Law.AFFINE}
+_INTEGRAL = _PATH | {Law.COMPLETE}
+_NOISE = _TRANSFORMS | {Law.UNDISTURBED, Law.NESTED}
+
+METHODS = [
+    MethodInfo("saliency", attrib.saliency, _GRADIENT, chunked=False),
+    MethodInfo("input_x_gradient", attrib.input_x_gradient, _GRADIENT, chunked=False),
+    MethodInfo(
+        "integrated_gradients",
+        _options(attrib.integrated_gradients, steps=64),
+        _INTEGRAL | {Law.ANTISYMMETRIC},
+        takes="baseline",
+    ),
+    MethodInfo(
+        "integrated_gradients[midpoint]",
+        _options(attrib.integrated_gradients, steps=7, quadrature="midpoint"),
+        _PATH | {Law.ANTISYMMETRIC},
+        takes="baseline",
+    ),
+    MethodInfo(
+        "integrated_gradients[left]",
+        _options(attrib.integrated_gradients, steps=7, quadrature="left"),
+        _PATH,
+        takes="baseline",
+    ),
+    MethodInfo(
+        "integrated_gradients[right]",
+        _options(attrib.integrated_gradients, steps=7, quadrature="right"),
+        _PATH,
+        takes="baseline",
+    ),
+    MethodInfo(
+        "integrated_gradients[trapezoid]",
+        _options(attrib.integrated_gradients, steps=7, quadrature="trapezoid"),
+        _PATH | {Law.ANTISYMMETRIC},
+        takes="baseline",
+    ),
+    # How many steps there are depends on the scores and on the whole batch.
+    MethodInfo(
+        "integrated_gradients[tol]",
+        _options(attrib.integrated_gradients, steps=200, tol=1e-9),
+        frozenset(
+            {
+                Law.COMPLETE,
+                Law.ANCHORED,
+                Law.SYMMETRIC,
+                Law.ANTISYMMETRIC,
+                Law.PERMUTED,
+                Law.SPLIT,
+                Law.NESTED,
+            }
+        ),
+        takes="baseline",
+    ),
+    MethodInfo(
+        "integrated_gradients[path]",
+        _options(attrib.integrated_gradients, steps=16, path=bent),
+        _ROWS | _TRANSFORMS | {Law.COMPLETE, Law.ANCHORED, Law.LINEAR, Law.AFFINE},
+        takes="baseline",
+        precise={"steps": 200},
+    ),
+    MethodInfo(
+        "average_gradient",
+        _options(attrib.average_gradient, steps=16),
+        _GRADIENT,
+        takes="baseline",
+    ),
+    MethodInfo(
+        "expected_gradients",
+        _options(attrib.expected_gradients, samples=9),
+        _TRANSFORMS
+        | {
+            Law.ANCHORED,
+            Law.SYMMETRIC,
+            Law.LINEAR,
+            Law.AFFINE,
+            Law.UNDISTURBED,
+            Law.NESTED,
+            Law.SPLIT,
+        },
+        takes="baselines",
+        seeded=True,
+    ),
+    MethodInfo(
+        "expected_gradients[std]",
+        _options(attrib.expected_gradients, samples=9, std=0.2),
+        _NOISE | {Law.LINEAR},
+        takes="baselines",
+        seeded=True,
+    ),
+    MethodInfo(
+        "integrated_hessians",
+        _options(attrib.integrated_hessians, steps=6),
+        (_ROWS | {Law.VMAP, Law.COMPILE})
+        | {Law.COMPLETE, Law.ANCHORED, Law.SYMMETRIC, Law.LINEAR, Law.AFFINE},
+        takes="baseline",
+        pairs=True,
+        precise={"steps": 64},
+    ),
+    # Which of two features that are alike goes first may be up to a rounding error.
+    MethodInfo(
+        "guided_ig",
+        _options(attrib.guided_ig, steps=9),
+        _ROWS | {Law.ANCHORED, Law.SPLIT},
+        takes="baseline",
+        chunked=False,
+    ),
+    MethodInfo(
+        "blur_ig",
+        _options(attrib.blur_ig, steps=16, max_sigma=3.0, dims=(-1,)),
+        _ROWS | _TRANSFORMS | {Law.LINEAR},
+    ),
+    MethodInfo(
+        "smooth_grad",
+        _smoothed(attrib.smooth_grad, samples=9),
+        _NOISE | {Law.LINEAR},
+        seeded=True,
+    ),
+    MethodInfo(
+        "smooth_grad_sq",
+        _smoothed(attrib.smooth_grad_sq, samples=9),
+        _NOISE,
+        seeded=True,
+        degree=2,
+    ),
+    MethodInfo(
+        "var_grad",
+        _smoothed(attrib.var_grad, samples=9),
+        _NOISE,
+        seeded=True,
+        degree=2,
+    ),
+    MethodInfo(
+        "smooth(integrated_gradients, uniform)",
+        _smooth_uniform,
+        _NOISE | {Law.LINEAR},
+        takes="baseline",
+        seeded=True,
+    ),
+    MethodInfo(
+        "smooth_grad(expected_gradients)",
+        _smooth_expected,
+        _NOISE | {Law.LINEAR},
+        takes="baselines",
+        seeded=True,
+    ),
+    MethodInfo(
+        "expected(integrated_gradients)",
+        _expected,
+        _INTEGRAL,
+        takes="baselines",
+    ),
+    # The outputs of a model are (batch, classes).
+    MethodInfo(
+        "per_target(saliency)",
+        _one_target(attrib.saliency),
+        _GRADIENT - {Law.NESTED},
+    ),
+    MethodInfo(
+        "per_target(integrated_gradients)",
+        _one_target(_options(attrib.integrated_gradients, steps=64)),
+        (_INTEGRAL | {Law.ANTISYMMETRIC}) - {Law.NESTED},
+        takes="baseline",
+    ),
+]

@@ -1,0 +1,382 @@
+"""Does the suite notice? Deliberate faults, one at a time, in a copy of attrib.
+
+Every fault replaces a piece of source that must be there exactly once, and some fast tests must
+then fail. ``python tests/mutation.py [word ...]`` runs those whose name contains a word, or all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("attrib", "tests", "docs", "pyproject.toml")
+
+TESTS_FAILED = 1
+"""The exit status of pytest when it could run and a test failed; a broken import gives another."""
+
+
+class Mutant(NamedTuple):
+    """One fault.
+
+    Attributes:
+        fault: What is wrong with it.
+        file: Where, in attrib.
+        source: The source that is replaced.
+        instead: What is there instead.
+        tests: Fast tests that must notice.
+    """
+
+    fault: str
+    file: str
+    source: str
+    instead: str
+    tests: str
+
+
+CLOSED = "tests/laws/test_closed_forms.py"
+PATH = "tests/test_path.py"
+REGRESSIONS = "tests/faults/test_regressions.py"
+LINEAR = CLOSED + "::test_a_linear_score_gives_each_feature_weight_times_difference"
+
+MUTANTS: tuple[Mutant, ...] = (
+    # Paths and quadratures.
+    Mutant(
+        "trapezoid with whole weights at its ends",
+        "_quadrature.py",
+        "inner[[0, -1]] = 0.5",
+        "inner[[0, -1]] = 1.0",
+        "tests/test_quadrature.py",
+    ),
+    Mutant(
+        "weights that sum to slightly more than one",
+        "_quadrature.py",
+        "weights / weights.sum()",
+        "weights / weights.sum() * 1.0001",
+        "tests/test_quadrature.py",
+    ),
+    Mutant(
+        "integrated gradients without the way from the baseline",
+        "_paths.py",
+        "sums = tree_map(torch.mul, sums, traversal.velocity)",
+        "pass",
+        PATH + "::test_the_published_example_comes_out",
+    ),
+    Mutant(
+        "baseline ignored",
+        "path.py",
+        "evaluate = weighted_gradients(f, traverse(path, x, check_baseline(baseline, x)), args)",
+        "evaluate = weighted_gradients(f, traverse(path, x, check_baseline(0, x)), args)",
+        PATH + "::test_integrated_gradients_are_the_sum_of_the_paper",
+    ),
+    Mutant(
+        "path walked from its end",
+        "_paths.py",
+        "return (b + _expand_to(alpha, a) * d).to(a.dtype)",
+        "return (a - _expand_to(alpha, a) * d).to(a.dtype)",
+        PATH + "::test_integrated_gradients_are_the_sum_of_the_paper",
+    ),
+    Mutant(
+        "result in the dtype of the sum",
+        "path.py",
+        "return tree_map(lambda s, a: s.to(a.dtype), sums, x)",
+        "return sums",
+        CLOSED + "::test_the_dtype_of_the_input_is_that_of_the_attribution",
+    ),
+    Mutant(
+        "tolerance believed after three levels",
+        "_adaptive.py",
+        "if bool((error <= tol * _largest(value, rise.ndim)).all()):",
+        "if level >= 2:",
+        PATH + "::test_a_row_that_is_not_smooth_does_not_stop_at_the_tolerance_of_another",
+    ),
+    Mutant(
+        "leaves of a baseline drawn apart",
+        "path.py",
+        "lambda a, b: b[index].to(a.dtype) if differentiable(a) else a, ends, baselines",
+        "lambda a, b: b[torch.randint_like(index, len(b))].to(a.dtype), ends, baselines",
+        PATH + "::test_all_leaves_of_a_baseline_come_from_the_same_row_and_the_same_point",
+    ),
+    Mutant(
+        "blur from sharp to blurred",
+        "blur.py",
+        "sigma = (1 - alpha) * max_sigma",
+        "sigma = alpha * max_sigma",
+        REGRESSIONS,
+    ),
+    Mutant(
+        "interactions without the diagonal",
+        "hessians.py",
+        "        if a == b:",
+        "        if a != b:",
+        CLOSED + "::test_a_linear_score_has_only_diagonal_interactions",
+    ),
+    Mutant(
+        "guided path that stops a step early",
+        "guided.py",
+        "(index + 1) / steps, way)",
+        "index / steps, way)",
+        LINEAR,
+    ),
+    # The engine.
+    Mutant(
+        "last chunk lost",
+        "_map.py",
+        "    while done < points.total:",
+        "    while done + min(size, points.total) <= points.total:",
+        "tests/test_map.py",
+    ),
+    Mutant(
+        "one draw for a whole chunk",
+        "_map.py",
+        "drawn = [draw() for _ in range(start, stop)]",
+        "drawn = [draw()] * (stop - start)",
+        "tests/test_map.py",
+    ),
+    Mutant(
+        "rows of a batch repeated in the wrong order",
+        "_batched.py",
+        'return repeat(leaf, "batch ... -> (samples batch) ...", samples=samples)',
+        'return repeat(leaf, "batch ... -> (batch samples) ...", samples=samples)',
+        "tests/test_batched.py",
+    ),
+    Mutant(
+        "rows of a batch not repeated",
+        "_batched.py",
+        "rows = Rows(tuple(map(repeated, fn.rows.tensors)), samples * batch)",
+        "rows = Rows(fn.rows.tensors, samples * batch)",
+        "tests/test_batched.py",
+    ),
+    Mutant(
+        "lack of memory answered although the user chose the chunks",
+        "_map.py",
+        'if chunk_size != "auto" or width == 1 or not _out_of_memory(error):',
+        "if width == 1 or not _out_of_memory(error):",
+        "tests/test_map.py",
+    ),
+    Mutant(
+        "cancellation swallowed",
+        "_progress.py",
+        "        monitor(done, total)\n",
+        "        try:\n            monitor(done, total)\n"
+        "        except Exception:\n            pass\n",
+        "tests/test_progress.py",
+    ),
+    # Reducers.
+    Mutant(
+        "variance of a sample instead of the population",
+        "reducers.py",
+        "(m / samples).to(d), squares",
+        "(m / (samples - 1)).to(d), squares",
+        "tests/test_reducers.py",
+    ),
+    Mutant(
+        "chunks merged without the gap of their means",
+        "reducers.py",
+        "p + q + g.square() * (n * m / (n + m))",
+        "p + q",
+        "tests/test_reducers.py",
+    ),
+    Mutant(
+        "standard error of a sample instead of the mean",
+        "reducers.py",
+        "1 / (samples * (samples - 1))",
+        "1 / (samples - 1)",
+        "tests/test_reducers.py",
+    ),
+    Mutant(
+        "variance under noise replaced by the mean square",
+        "smooth.py",
+        "samples, generator, variance, chunk_size)",
+        "samples, generator, second_moment, chunk_size)",
+        "tests/test_smooth.py::test_the_named_methods_have_the_moments_of_their_noise",
+    ),
+    # Gradients and scores.
+    Mutant(
+        "gradient of the mean over the batch",
+        "gradient.py",
+        "total = score.sum()",
+        "total = score.mean()",
+        "tests/test_gradient.py",
+    ),
+    Mutant(
+        "model given the user's own tensor",
+        "gradient.py",
+        "own = [None if part is None else part.clone() for part in put(parts, places, variables)]",
+        "own = put(parts, places, variables)",
+        "tests/laws/test_purity.py::test_a_model_that_writes_to_its_input_writes_to_a_copy",
+    ),
+    Mutant(
+        "derivative of the result lost",
+        "gradient.py",
+        "    return [score, *gradients]",
+        "    return [score, *(gradient.detach() for gradient in gradients)]",
+        "tests/test_gradient.py",
+    ),
+    Mutant(
+        "scores that are not finite let through",
+        "_checks.py",
+        "if concrete(score) and math.isfinite(score.detach().sum().item()):",
+        "if True:",
+        "tests/test_errors.py",
+    ),
+    Mutant(
+        "further arguments given as they are",
+        "gradient.py",
+        "return leaf.clone() if isinstance(leaf, Tensor) else leaf",
+        "return leaf",
+        REGRESSIONS,
+    ),
+    Mutant(
+        "numbers not looked at inside of a transform",
+        "_transforms.py",
+        "    while _C._functorch.is_functorch_wrapped_tensor(tensor):",
+        "    if True:\n        return None\n    while False:",
+        REGRESSIONS,
+    ),
+    Mutant(
+        "scores that do not depend on x let through",
+        "_transforms.py",
+        "return compiling() or (result.requires_grad and",
+        "return True or (result.requires_grad and",
+        "tests/test_gradient.py",
+    ),
+    Mutant(
+        "index beyond the outputs let through",
+        "_outputs.py",
+        "    if low < -size or high >= size:",
+        "    if low < -size:",
+        "tests/test_scores.py",
+    ),
+    Mutant(
+        "negative entries of a tensor of indices not counted from the end",
+        "_outputs.py",
+        "return torch.where(position < 0, position + size, position)",
+        "return position.abs()",
+        "tests/test_scores.py",
+    ),
+    Mutant(
+        "dropout in train mode let through",
+        "_outputs.py",
+        "elif not stochastic:",
+        "elif stochastic:",
+        "tests/test_scores.py",
+    ),
+    Mutant(
+        "rows of the two scores of a contrast confused",
+        "scores.py",
+        "first, second = Rows(",
+        "second, first = Rows(",
+        REGRESSIONS,
+    ),
+    Mutant(
+        "completeness with the sign of the rise reversed",
+        "metrics/axioms.py",
+        "(torch.stack(summed).sum(0) - rise)",
+        "(torch.stack(summed).sum(0) + rise)",
+        REGRESSIONS,
+    ),
+    # Randomness.
+    Mutant(
+        "draws from the global generator",
+        "perturb.py",
+        "                self._copies[device] = _copy_of_global(device)",
+        "                return None",
+        "tests/test_perturb.py",
+    ),
+    Mutant(
+        "noise on one side",
+        "perturb.py",
+        "return leaf + scale * (2 * draw - 1)",
+        "return leaf + scale * draw",
+        "tests/test_perturb.py",
+    ),
+)
+
+
+class Verdict(NamedTuple):
+    """What became of a mutant."""
+
+    mutant: Mutant
+    caught: bool
+    report: str
+
+
+def judge(mutant: Mutant) -> Verdict:
+    """Whether the tests of a mutant fail as they should."""
+    status, report = run_tests([mutant.tests], mutant)
+    return Verdict(mutant, status == TESTS_FAILED, report)
+
+
+def judge_all(mutants: Sequence[Mutant]) -> list[Verdict]:
+    """Several mutants side by side, and first that their tests pass without a fault."""
+    status, report = run_tests(sorted({mutant.tests for mutant in mutants}))
+    if status != 0:
+        raise RuntimeError(f"the tests fail without any fault:\n{report}")
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as workers:
+        return list(workers.map(judge, mutants))
+
+
+def run_tests(tests: Sequence[str], mutant: Mutant | None = None) -> tuple[int, str]:
+    """The exit status of pytest, and what it says, on a copy with a fault or none."""
+    with tempfile.TemporaryDirectory(prefix="attrib-mutant-") as folder:
+        root = Path(folder)
+        copy_to(root)
+        if mutant is not None:
+            apply(mutant, root)
+        flags = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow"]
+        found = subprocess.run(
+            [sys.executable, "-m", "pytest", *flags, *tests],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    return found.returncode, found.stdout[-2000:] + found.stderr[-2000:]
+
+
+def copy_to(root: Path) -> None:
+    """A copy of what the tests need."""
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, root / name)
+
+
+def apply(mutant: Mutant, root: Path) -> None:
+    """Put a fault into a copy."""
+    path = root / "attrib" / mutant.file
+    text = path.read_text(encoding="utf-8")
+    found = text.count(mutant.source)
+    if found != 1:
+        raise LookupError(
+            f"mutant {mutant.fault!r}: its source is {found} times in attrib/{mutant.file}, and "
+            f"must be there once; adapt it to the new source:\n{mutant.source}"
+        )
+    path.write_text(text.replace(mutant.source, mutant.instead), encoding="utf-8")
+
+
+def _main(words: Sequence[str]) -> int:
+    chosen = [m for m in MUTANTS if not words or any(word in m.fault for word in words)]
+    survivors = 0
+    for mutant, caught, report in judge_all(chosen):
+        print(f"{'caught  ' if caught else 'SURVIVED'}  {mutant.fault}")
+        if not caught:
+            survivors += 1
+            print(report)
+    print(f"{len(chosen) - survivors} of {len(chosen)} caught")
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
