@@ -112,7 +112,7 @@ def _completed(value: Tree, moved: Tree, rise: Tensor) -> Tree:
     share = torch.where(movement > 0, gap / movement.where(movement > 0, 1.0), 0.0)
 
     def without(v: Tensor, m: Tensor) -> Tensor:
-        return v - m.abs() * share.reshape(*share.shape, *(1 for _ in v.shape[share.ndim :]))
+        return v - m.abs() * share.reshape(share.shape + (1,) * (v.ndim - share.ndim))
 
     return tree_map(without, value, moved)
 

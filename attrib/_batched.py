@@ -66,8 +66,8 @@ class Batched:
     rows: Rows = _NO_ROWS
     choice: Choice | None = None
 
-    def __call__(self, x: Tree, /, *args: Any) -> Any:
-        return self.function(self.rows, x, *args)
+    def __call__(self, x: Tree, /, *args: Any, **named: Any) -> Any:
+        return self.function(self.rows, x, *args, **named)
 
 
 def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
@@ -76,9 +76,9 @@ def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[...
     if not isinstance(f, Batched):
         return plain
 
-    def function(rows: Rows, x: Tree, *args: Any) -> Any:
+    def function(rows: Rows, x: Tree, *args: Any, **named: Any) -> Any:
         attribute = plain if rows is f.rows else method(replace(f, rows=rows))
-        return attribute(x, *args)
+        return attribute(x, *args, **named)
 
     return Batched(function, f.rows)
 
@@ -143,6 +143,9 @@ def _may_fold(x: Tree) -> bool:
 
 def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
     batch = next(leaf.shape[1] for leaf in leaves(points[0]) if leaf is not None)
+
+    if any(leaf.shape[1] != batch for leaf in leaves(points) if leaf is not None):
+        raise NotRowsError  # a leaf that the examples share is no row of any of them
 
     def repeated(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch:

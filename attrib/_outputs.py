@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -134,9 +134,9 @@ def _named(result: Any) -> dict[str, Any]:
     if isinstance(result, Mapping):
         return dict(parts)
     if is_dataclass(result) and not isinstance(result, type):
-        return vars(result)
-    fields: Any = getattr(result, "_asdict", None)
-    return fields() if isinstance(result, tuple) and fields is not None else {}
+        return {field.name: getattr(result, field.name) for field in fields(result)}
+    as_dict: Any = getattr(result, "_asdict", None)
+    return as_dict() if isinstance(result, tuple) and as_dict is not None else {}
 
 
 def _listing(result: Any) -> str:

@@ -63,8 +63,9 @@ def integrated_gradients(
         path: Another path than the straight line: ``path(x, baseline, alpha) -> point``, any
             function that is differentiable in ``alpha``, a tensor without dimensions. See
             `attrib.blur_ig`.
-        reduce: With `tol`, `attrib.estimate` reports what happened: ``Estimate(value, error,
-            steps)`` with the estimated error of the largest attribution of each example.
+        reduce: With `tol`, `attrib.estimate` reports what happened: ``Estimate(value, stderr,
+            samples)``, whose ``stderr`` is the estimated error of the largest attribution of each
+            example, ``(*batch,)``, and whose ``samples`` are the steps taken.
         chunk_size: Points of the path evaluated at once.
 
     Returns:

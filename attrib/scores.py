@@ -40,7 +40,9 @@ def target(
 
     A tensor is passed to the model as it is, a tuple or list as positional arguments, a dict as
     keyword arguments; further arguments of the score follow by position. A score made from an
-    `nn.Module` is marked `batched`: dimension 0 is taken to be a batch of independent examples.
+    `nn.Module` is marked `batched`: dimension 0 is taken to be a batch of independent examples, and
+    so is that of every further argument which is as long. Give a sequence whose positions are
+    scored one by one its batch dimension, ``x[None]``, and close over a tensor that examples share.
 
     Args:
         model: Module or function.
@@ -284,6 +286,11 @@ def _score(
 ) -> Score:
     check_callable(model, "model", "pass a module or a function")
     index = check_index(index)
+    if index is None and transform is not None:
+        raise AttribTypeError(
+            "index: missing, got None; a probability is that of a class: say which",
+            code="target.type",
+        )
     given: Any = output
     known = given is None or callable(given) or isinstance(given, (str, int))
     if not known or isinstance(given, bool):

@@ -12,7 +12,7 @@ from attrib import perturb as perturbations
 from attrib._batched import stacked
 from attrib._checks import check_callable, check_count, check_input, check_like, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
-from attrib._tree import flatten, leaves_for, tree_map, unflatten
+from attrib._tree import differentiable, flatten, leaves_for, tree_map, unflatten
 from attrib.errors import AttribValueError
 from attrib.reducers import mean, second_moment, variance
 from attrib.types import Attribute, Perturb, Reducer, Tree
@@ -206,7 +206,9 @@ def expected(
     def averaged(x: Tree, baselines: Tree, *args: Any) -> Tree:
         check_input(x, gradients=False)
         parts, spec = flatten(x)
-        stack = leaves_for(x, baselines) or []
+        given = leaves_for(x, baselines) or [None] * len(parts)
+        # Integers are carried along from x: they have no baseline.
+        stack = [b if differentiable(a) else None for a, b in zip(parts, given, strict=True)]
         counts = {b.shape[0] if getattr(b, "ndim", 0) else 0 for b in stack if b is not None}
         if len(counts) != 1 or 0 in counts:
             raise AttribValueError(

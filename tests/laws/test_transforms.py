@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from torch import Tensor, nn
 
 import attrib
@@ -132,22 +133,31 @@ def _moved(tensors: list[Tensor], by: list[Tensor], step: float) -> Iterator[Non
 @given(kind=smooth_kinds, seed=seeds)
 def test_derivatives_of_an_attribution_are_right(info: MethodInfo, kind: str, seed: int) -> None:
     model, drawn = network(kind, seed), sample(kind, seed, batch=(2,))
+    generator = torch.Generator().manual_seed(seed)
     x = drawn.x.requires_grad_()
     for tensors in ([x], list(model.parameters())):
         found = torch.autograd.grad(
             _directional(info, model, drawn, seed), tensors, allow_unused=True
         )
-        by = [torch.randn_like(tensor) for tensor in tensors]
+        by = [torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in tensors]
         slope = sum((g * v).sum() for g, v in zip(found, by, strict=True) if g is not None)
-        step = 1e-5
-        with torch.no_grad():
+
+        @torch.no_grad()
+        def difference(step: float, tensors: list[Tensor] = tensors, by: Any = by) -> Tensor:
             with _moved(tensors, by, step):
                 after = _directional(info, model, drawn, seed)
             with _moved(tensors, by, -step):
                 before = _directional(info, model, drawn, seed)
+            return (after - before) / (2 * step)
+
         # The share by which a cancelling sum may be off is one of its terms.
         terms = sum((g * v).abs().sum() for g, v in zip(found, by, strict=True) if g is not None)
-        assert_close((after - before) / (2 * step), slope, 1e-4, torch.maximum(slope.abs(), terms))
+        scale = torch.maximum(slope.abs(), terms)
+        expected = difference(1e-5)
+        if info.name == "guided_ig":
+            # Where another feature comes first, the attribution jumps: there is no derivative.
+            assume((difference(2e-6) - expected).abs() <= 1e-4 * scale)
+        assert_close(expected, slope, 1e-4, scale)
         assert slope != 0
 
 
