@@ -12,9 +12,10 @@ from torch import Tensor
 
 from attrib._transforms import compiling
 from attrib._tree import flatten, leaves, length, tree_map, unflatten
+from attrib.errors import ONE_BY_ONE, add_note
 from attrib.types import Tree
 
-__all__ = ["Batched", "Choice", "NotRowsError", "Rows", "add_note", "inherit", "stacked"]
+__all__ = ["Batched", "Choice", "NotRowsError", "Rows", "inherit", "stacked"]
 
 
 class NotRowsError(Exception):
@@ -111,18 +112,15 @@ def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> C
                 pass
             except Exception as error:
                 if compiling() or not _single_example(fn, points, shared):
-                    add_note(error, f"attrib was evaluating {samples} points folded into one batch")
+                    add_note(
+                        error,
+                        f"attrib was evaluating {samples} points folded into one batch; "
+                        f"{ONE_BY_ONE}",
+                    )
                     raise
         return _lift(fn, points, shared, "same" if same_draws else "error")
 
     return over
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Say what was being evaluated, on the user's own exception (Python 3.11 and later)."""
-    note_on = getattr(error, "add_note", None)
-    if note_on is not None:
-        note_on(f"{note}; chunk_size=1 evaluates the points one at a time")
 
 
 def _one(fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
@@ -202,7 +200,11 @@ def _lift(
         if "randomness" in str(error):
             each = [fn(*point, *shared) for point in _each(points)]
             return tree_map(lambda *leaf: torch.stack(leaf), *each)
-        add_note(error, f"attrib was evaluating {length(points[0])} points at once with torch.vmap")
+        add_note(
+            error,
+            f"attrib was evaluating {length(points[0])} points at once with torch.vmap; "
+            f"{ONE_BY_ONE}",
+        )
         raise
     spec, present = structure
     return unflatten(spec, [next(results) if here else None for here in present])

@@ -8,12 +8,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from attrib._batched import add_note
 from attrib._checks import check_count
 from attrib._progress import monitored, report
 from attrib._transforms import compiling
 from attrib._tree import leaves, length, tree_map
-from attrib.errors import AttribTypeError
+from attrib.errors import ONE_BY_ONE, AttribTypeError, add_note
 from attrib.types import Tree
 
 __all__ = ["ChunkSize", "Points", "check_chunk_size", "draws", "map_chunks", "scan", "slices"]
@@ -95,7 +94,7 @@ def map_chunks(
                     add_note(
                         error,
                         f"attrib was evaluating points {done} to {done + width - 1} of "
-                        f"{points.total}",
+                        f"{points.total}; {ONE_BY_ONE}",
                     )
                     raise
                 size = (width + 1) // 2
@@ -110,8 +109,12 @@ def scan(step: Callable[[int, _State], _State], state: _State, steps: int) -> _S
     """Apply `step` again and again, where each point depends on the one before."""
     report(0, steps)
     for index in range(steps):
-        with monitored(index, steps):
-            state = step(index, state)
+        try:
+            with monitored(index, steps):
+                state = step(index, state)
+        except Exception as error:
+            add_note(error, f"attrib was evaluating step {index} of {steps}")
+            raise
         report(index + 1, steps)
     return state
 

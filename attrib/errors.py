@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["AttribError", "AttribTypeError", "AttribValueError", "Cancelled", "NonFiniteWarning"]
+__all__ = [
+    "ONE_BY_ONE",
+    "AttribError",
+    "AttribTypeError",
+    "AttribValueError",
+    "Cancelled",
+    "NonFiniteWarning",
+    "add_note",
+]
+
+ONE_BY_ONE = "chunk_size=1 evaluates the points one at a time"
 
 
 class AttribError(Exception):
@@ -39,6 +49,13 @@ class Cancelled(Exception):
 
 class NonFiniteWarning(UserWarning):
     """A score is NaN or infinite, so that the attributions of its example mean nothing."""
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Say what was being evaluated, on the user's own exception (Python 3.11 and later)."""
+    note_on = getattr(error, "add_note", None)
+    if note_on is not None:
+        note_on(note)
 
 
 def _rebuild(kind: type[AttribError], message: str, code: str) -> AttribError:

@@ -13,7 +13,7 @@ from attrib._batched import Batched, inherit
 from attrib._checks import check_callable, check_finite, check_input, check_score
 from attrib._transforms import compiling, depends, differentiated_outside, only_mapped, vjp
 from attrib._tree import differentiable, flatten, leaves, put, tree_map, unflatten
-from attrib.errors import AttribValueError
+from attrib.errors import AttribValueError, add_note
 from attrib.types import Attribute, Score, Tree
 
 __all__ = ["grad_and_score", "input_x_gradient", "saliency", "score_of"]
@@ -117,7 +117,11 @@ def score_of(f: Score) -> Score:
 
     def method(f: Score) -> Score:
         def score(x: Tree, *args: Any) -> Tensor:
-            result = f(tree_map(Tensor.clone, x), *_copies(args))
+            try:
+                result = f(tree_map(Tensor.clone, x), *_copies(args))
+            except Exception as error:
+                add_note(error, "attrib was evaluating the score")
+                raise
             check_score(result, x)
             return result
 
@@ -244,22 +248,17 @@ def _by_transform(score_at: Callable[..., Tensor], values: tuple[Tensor, ...]) -
         score, pullback = vjp(checked, *values)
     except RuntimeError as error:
         if "setup_context" in str(error) or "saved tensor hooks" in str(error):
-            _add_hint(error)
+            add_note(
+                error,
+                "attrib records this gradient with torch.func, which takes no full backward hooks, "
+                "no checkpointing, and no autograd.Function without setup_context; under "
+                "torch.no_grad() gradient methods do without torch.func",
+            )
         raise
     # Recorded only when gradients are enabled, unlike in torch.func.grad: under torch.no_grad
     # memory and time are those of a plain backward pass.
     gradients = pullback(torch.ones_like(score), retain_graph=torch.is_grad_enabled())
     return [score, *gradients]
-
-
-def _add_hint(error: RuntimeError) -> None:
-    note_on = getattr(error, "add_note", None)
-    if note_on is not None:
-        note_on(
-            "attrib records this gradient with torch.func, which takes no full backward hooks, no "
-            "checkpointing, and no autograd.Function without setup_context; under torch.no_grad() "
-            "gradient methods do without torch.func"
-        )
 
 
 def _copies(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -207,8 +207,11 @@ def expected(
         check_input(x, gradients=False)
         parts, spec = flatten(x)
         given = leaves_for(x, baselines) or [None] * len(parts)
-        # Integers are carried along from x: they have no baseline.
-        stack = [b if differentiable(a) else None for a, b in zip(parts, given, strict=True)]
+        # Beside floating leaves, integers are carried along from x: they have no baseline.
+        alone = not any(differentiable(a) for a in parts)
+        stack = [
+            b if alone or differentiable(a) else None for a, b in zip(parts, given, strict=True)
+        ]
         counts = {b.shape[0] if getattr(b, "ndim", 0) else 0 for b in stack if b is not None}
         if len(counts) != 1 or 0 in counts:
             raise AttribValueError(

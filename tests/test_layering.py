@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "attrib"
 # there is no circle. A package (metrics, rules, ...) is one entry: all its modules share its layer.
 LAYERS = (
     {"errors", "types"},
-    {"_tree", "_transforms"},
+    {"_tree", "_transforms", "_modes"},
     {"_checks", "_outputs", "_quadrature", "reducers"},
     {"_batched", "_progress", "_map"},
     {"perturb", "scores"},
