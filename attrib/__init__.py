@@ -1,6 +1,6 @@
 """What a PyTorch model's output owes to its inputs: pure, composable functions on `torch.func`."""
 
-from attrib import metrics, perturb, types
+from attrib import metrics, perturb, rules, types
 from attrib._paths import straight
 from attrib._progress import progress
 from attrib.blur import blur_ig, blur_path
@@ -10,6 +10,7 @@ from attrib.guided import guided_ig
 from attrib.hessians import integrated_hessians
 from attrib.path import average_gradient, expected_gradients, integrated_gradients
 from attrib.reducers import estimate, maximum, mean, minimum, second_moment, total, variance
+from attrib.rules import deconvolution, deep_lift, guided_backprop, override
 from attrib.scores import batched, contrast, log_prob, per_target, prob, target
 from attrib.smooth import expected, smooth, smooth_grad, smooth_grad_sq, var_grad
 from attrib.types import Estimate
@@ -26,10 +27,13 @@ __all__ = [
     "blur_ig",
     "blur_path",
     "contrast",
+    "deconvolution",
+    "deep_lift",
     "estimate",
     "expected",
     "expected_gradients",
     "grad_and_score",
+    "guided_backprop",
     "guided_ig",
     "input_x_gradient",
     "integrated_gradients",
@@ -39,10 +43,12 @@ __all__ = [
     "mean",
     "metrics",
     "minimum",
+    "override",
     "per_target",
     "perturb",
     "prob",
     "progress",
+    "rules",
     "saliency",
     "second_moment",
     "smooth",

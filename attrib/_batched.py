@@ -10,6 +10,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
+from attrib._carriers import Overridden
 from attrib._transforms import compiling
 from attrib._tree import flatten, leaves, length, tree_map, unflatten
 from attrib.errors import ONE_BY_ONE, add_note
@@ -74,14 +75,19 @@ class Batched:
 def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
     """``method(f)``, marked as batched if `f` is: rows that do not interact keep to themselves."""
     plain = method(f)
-    if not isinstance(f, Batched):
+    score = f.score if isinstance(f, Overridden) else f
+    if not isinstance(score, Batched):
         return plain
 
     def function(rows: Rows, x: Tree, *args: Any, **named: Any) -> Any:
-        attribute = plain if rows is f.rows else method(replace(f, rows=rows))
-        return attribute(x, *args, **named)
+        if rows is score.rows:
+            return plain(x, *args, **named)
+        own = replace(score, rows=rows)
+        return method(replace(f, score=own) if isinstance(f, Overridden) else own)(
+            x, *args, **named
+        )
 
-    return Batched(function, f.rows)
+    return Batched(function, score.rows)
 
 
 def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ The only file of attrib that asks torch for something it does not document.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -21,6 +21,8 @@ __all__ = [
     "mapped",
     "numbers",
     "only_mapped",
+    "seen_by_compilers",
+    "transforming",
     "value_and_slope",
     "vjp",
 ]
@@ -35,6 +37,12 @@ _Result = TypeVar("_Result")
 def compiling() -> bool:
     """Whether `torch.compile` or `torch.export` is tracing this code."""
     return torch.compiler.is_compiling()
+
+
+def transforming() -> bool:
+    """Whether a compiler, a `torch.func` transform or forward mode surrounds this code, or
+    inference mode, in which nothing can be recorded."""
+    return _transforming() or torch.is_inference_mode_enabled() or _forward_ad._current_level >= 0
 
 
 def concrete(tensor: Tensor) -> bool:
@@ -67,12 +75,7 @@ def differentiated_outside() -> bool:
 
     If not, a plain `torch.autograd.grad` gives the gradient with less overhead than `torch.func`.
     """
-    return (
-        _transforming()
-        or torch.is_grad_enabled()
-        or torch.is_inference_mode_enabled()
-        or _forward_ad._current_level >= 0
-    )
+    return transforming() or torch.is_grad_enabled()
 
 
 def mapped(tensor: Tensor) -> bool:
@@ -108,6 +111,17 @@ def constant(fn: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]
     return call
 
 
+def seen_by_compilers(functions: Iterable[Any]) -> None:
+    """Let the compiler hand these functions to a `TorchFunctionMode`, as torch itself does.
+
+    In torch 2.13 it misses some, such as ``torch.nn.functional.hardswish`` and ``torch.relu_``.
+    """
+    from torch._dynamo.variables import torch as variables
+
+    overridable: Any = variables.get_overridable_functions()
+    overridable.update(functions)
+
+
 def value_and_slope(f: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor) -> tuple[Any, Any]:
     """The values of a function of one number, and their derivatives.
 
@@ -133,5 +147,4 @@ def depends(result: Tensor) -> bool:
 
 
 def _transforming() -> bool:
-    """Whether a compiler or a `torch.func` transform surrounds this code."""
     return compiling() or _C._are_functorch_transforms_active()

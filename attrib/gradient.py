@@ -10,8 +10,16 @@ import torch
 from torch import Tensor
 
 from attrib._batched import Batched, inherit
+from attrib._carriers import Carrier, Overridden, Plain, Token
 from attrib._checks import check_callable, check_finite, check_input, check_score
-from attrib._transforms import compiling, depends, differentiated_outside, only_mapped, vjp
+from attrib._transforms import (
+    compiling,
+    depends,
+    differentiated_outside,
+    only_mapped,
+    transforming,
+    vjp,
+)
 from attrib._tree import differentiable, flatten, leaves, put, tree_map, unflatten
 from attrib.errors import AttribValueError, add_note
 from attrib.types import Attribute, Score, Tree
@@ -128,41 +136,54 @@ def score_of(f: Score) -> Score:
         return score
 
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    return inherit(f, method)
+    return inherit(f.score if isinstance(f, Overridden) else f, method)
 
 
 def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
+    flow = f.flow if isinstance(f, Overridden) else None
+    inner = f.score if isinstance(f, Overridden) else f
+
     def call(x: Tree, *args: Any) -> tuple[Tree, Tensor]:
         check_input(x)
         parts, spec = flatten(x)
         places = [place for place, part in enumerate(parts) if differentiable(part)]
         values = tuple(parts[place] for place in places)
 
-        def at(variables: tuple[Tensor, ...]) -> Tree:
+        def evaluated(function: Callable[[Tree], Any], variables: Any, carrier: Carrier) -> Any:
             # Copies: a model that writes to its argument writes to ours, and a tensor that
             # appears twice in x has two separate derivatives.
             own = [None if part is None else part.clone() for part in put(parts, places, variables)]
-            return unflatten(spec, own)
+            if flow is None:
+                return function(unflatten(spec, own))
+            with flow(carrier, [leaf for leaf in own if leaf is not None]):
+                return function(unflatten(spec, own))
 
-        def score_at(variables: tuple[Tensor, ...]) -> Tensor:
-            score = f(at(variables), *_copies(args))
+        def score_at(variables: tuple[Tensor, ...], carrier: Carrier) -> Tensor:
+            score = evaluated(lambda x: inner(x, *_copies(args)), variables, carrier)
             check_score(score, x)
             return score
 
-        choice = f.choice if isinstance(f, Batched) else None
+        choice = inner.choice if isinstance(inner, Batched) else None
         if choice is not None and only_mapped(choice.position, [*parts, *leaves(args)]):
-            length = f.rows.length if isinstance(f, Batched) else None
+            length = inner.rows.length if isinstance(inner, Batched) else None
 
-            def scores_at(variables: tuple[Tensor, ...], positions: list[int]) -> list[Tensor]:
-                shared = choice.outputs(at(variables), _copies(args))
-                found = [choice.select(shared, position, x, length) for position in positions]
+            def scores_at(
+                variables: tuple[Tensor, ...], carrier: Carrier, positions: list[int]
+            ) -> list[Tensor]:
+                def scores(x: Tree) -> list[Tensor]:
+                    shared = choice.outputs(x, _copies(args))
+                    return [choice.select(shared, place, x, length) for place in positions]
+
+                found = evaluated(scores, variables, carrier)
                 check_score(found[0], x)
                 return found
 
             together = partial(_several, scores_at, values)
             score, *gradients = _for_each(together, choice.position)
         else:
-            compute = _by_transform if differentiated_outside() else _by_autograd
+            # A rule costs little in plain autograd, and much in torch.func.
+            plain = not (transforming() if flow is not None else differentiated_outside())
+            compute = _by_autograd if plain else _by_transform
             score, *gradients = compute(score_at, values)
             gradients = check_finite(gradients, score)
         return unflatten(spec, put([None] * len(parts), places, gradients)), score
@@ -170,36 +191,56 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
     return call
 
 
-def _by_autograd(score_at: Callable[..., Tensor], values: tuple[Tensor, ...]) -> list[Tensor]:
+def _by_autograd(
+    score_at: Callable[[Any, Carrier], Tensor], values: tuple[Tensor, ...]
+) -> list[Tensor]:
     """Plain autograd: least overhead, and at home with hooks, checkpoints and old functions."""
+    carrier = Plain(light=not torch.is_grad_enabled())
     with torch.enable_grad():
-        variables = tuple(_normal(value).detach().requires_grad_() for value in values)
-        score = score_at(variables)
-    return [score.detach(), *_pull_back(score, variables)]
+        variables = tuple(_variable(value, carrier) for value in values)
+        score = score_at(variables, carrier)
+    gradients = _pull_back(score, variables, carrier)
+    return [score.detach() if carrier.light else score, *gradients]
+
+
+def _variable(value: Tensor, carrier: Plain) -> Tensor:
+    value = _normal(value)
+    if carrier.light or not value.requires_grad:
+        return value.detach().requires_grad_()
+    return value.view_as(value)
 
 
 def _several(
     scores_at: Callable[..., list[Tensor]], values: tuple[Tensor, ...], positions: list[int]
 ) -> list[Tensor]:
     """Gradients of many scores from one forward pass, by one backward pass for each."""
+    carrier = Plain(light=True)
     with torch.enable_grad():
-        variables = tuple(_normal(value).detach().requires_grad_() for value in values)
-        scores = scores_at(variables, positions)
-    pulled = [_pull_back(score, variables, again=True) for score in scores]
+        variables = tuple(_variable(value, carrier) for value in values)
+        scores = scores_at(variables, carrier, positions)
+    pulled = [_pull_back(score, variables, carrier, again=True) for score in scores]
     score = torch.stack([score.detach() for score in scores])
     return [score, *check_finite([torch.stack(g) for g in zip(*pulled, strict=True)], score)]
 
 
 def _pull_back(
-    score: Tensor, variables: tuple[Tensor, ...], *, again: bool = False
+    score: Tensor, variables: tuple[Tensor, ...], carrier: Plain, *, again: bool = False
 ) -> list[Tensor]:
     if not score.requires_grad:
         _refuse_independent()
     with torch.enable_grad():
         total = score.sum()
-    gradients: tuple[Any, ...] = torch.autograd.grad(
-        total, variables, retain_graph=again, allow_unused=True
-    )
+    carrier.pulling = True
+    try:
+        gradients: tuple[Any, ...] = torch.autograd.grad(
+            total,
+            variables,
+            retain_graph=again or not carrier.light,
+            create_graph=not carrier.light,
+            allow_unused=True,
+        )
+    finally:
+        carrier.pulling = False
     if all(gradient is None for gradient in gradients):
         _refuse_independent()
     return [_beside(v, g) for v, g in zip(variables, gradients, strict=True)]
@@ -234,18 +275,20 @@ class _ForEach(torch.autograd.Function):
         return results, (0,) * len(results)
 
 
-def _by_transform(score_at: Callable[..., Tensor], values: tuple[Tensor, ...]) -> list[Tensor]:
+def _by_transform(
+    score_at: Callable[[Any, Carrier], Tensor], values: tuple[Tensor, ...]
+) -> list[Tensor]:
     """`torch.func`: exact derivatives of the result, inside any transform or compiler."""
 
-    def checked(*variables: Tensor) -> Tensor:
-        score = score_at(variables)
+    def checked(token: Tensor, *variables: Tensor) -> Tensor:
+        score = score_at(variables, Token(token))
         # torch.func would answer with zeros.
         if not depends(score):
             _refuse_independent()
         return score
 
     try:
-        score, pullback = vjp(checked, *values)
+        score, pullback = vjp(checked, values[0].new_zeros(()), *values)
     except RuntimeError as error:
         if "setup_context" in str(error) or "saved tensor hooks" in str(error):
             add_note(
@@ -257,7 +300,7 @@ def _by_transform(score_at: Callable[..., Tensor], values: tuple[Tensor, ...]) -
         raise
     # Recorded only when gradients are enabled, unlike in torch.func.grad: under torch.no_grad
     # memory and time are those of a plain backward pass.
-    gradients = pullback(torch.ones_like(score), retain_graph=torch.is_grad_enabled())
+    _, *gradients = pullback(torch.ones_like(score), retain_graph=torch.is_grad_enabled())
     return [score, *gradients]
 
 

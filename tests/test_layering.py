@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "attrib"
 LAYERS = (
     {"errors", "types"},
     {"_tree", "_transforms", "_modes"},
-    {"_checks", "_outputs", "_quadrature", "reducers"},
+    {"_carriers", "_checks", "_outputs", "_quadrature", "reducers"},
     {"_batched", "_progress", "_map"},
     {"perturb", "scores"},
     {"gradient", "_adaptive"},

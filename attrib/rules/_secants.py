@@ -1,0 +1,172 @@
+"""The multipliers of DeepLift: slopes between an input and a baseline instead of derivatives.
+
+Each rule is exact: the multipliers of the inputs, times their differences from the baseline, add up
+to the difference of the result. Products are shared by the mean of the other factor, softmax and
+maxima as derived below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attrib._carriers import Backward, Carrier
+from attrib._transforms import concrete
+from attrib.rules._flow import Call, refuse
+
+__all__ = ["SCALE", "elementwise", "maximum", "product", "secant", "softmax"]
+
+
+def _scaled(gradient: Tensor, multiplier: Tensor) -> Tensor:
+    return gradient * multiplier
+
+
+SCALE = Backward(_scaled)
+
+
+def elementwise(call: Call, carrier: Carrier) -> Tensor:
+    """A function of one number: the slope of its secant."""
+    if len(call.inputs) != 1:
+        refuse(call.operation.name)
+    x, reference = call.inputs[0], call.references[0]
+    at = carrier.frozen(x)
+    value = call(at)
+    if value.shape != x.shape:
+        x, at, reference = (tensor.expand_as(value) for tensor in (x, at, reference))
+    return carrier.carried(value, x, secant(call, at, reference, value, carrier), by=SCALE)
+
+
+def secant(call: Any, at: Tensor, reference: Tensor, value: Tensor, carrier: Carrier) -> Tensor:
+    """:math:`(f(x) - f(x')) / (x - x')`, without the noise of a difference of nearly equal numbers.
+
+    Where both points are so close that the mean of the derivatives at both ends misses the
+    difference by no more than rounding does, that mean takes the place of the quotient. A kink in
+    between shows as a difference of the two derivatives.
+    """
+    step = at - reference
+    quotient = (value - call(reference)) / torch.where(step == 0, 1, step)
+    precision = torch.finfo(value.dtype).eps
+    near = step.abs() <= precision ** (1 / 3) * (1 + at.abs())
+    if concrete(near) and not near.any():
+        return quotient
+    ends = carrier.slope(call, at), carrier.slope(call, reference.expand_as(at))
+    error = (ends[0] - ends[1]).abs() * step.abs()
+    smooth = near & (error <= 4 * precision * (1 + value.abs()))
+    return torch.where(smooth, (ends[0] + ends[1]) / 2, quotient)
+
+
+def product(call: Call, carrier: Carrier) -> Tensor:
+    r"""Linear in each of two inputs: each is multiplied by the mean of the other,
+    :math:`ab - a'b' = \frac{b + b'}{2}(a - a') + \frac{a + a'}{2}(b - b')`."""
+    first, second = call.inputs
+    a, b = (carrier.frozen(tensor) for tensor in call.inputs)
+    a_mean, b_mean = ((t + r) / 2 for t, r in zip((a, b), call.references, strict=True))
+    return carrier.carried(call(a, b), call(first, b_mean) + call(a_mean, second))
+
+
+def maximum(call: Call, carrier: Carrier) -> Any:
+    r"""Largest entries: a maximum that rises or falls does so at its own entry.
+
+    With the maxima :math:`y, y'` at the entries :math:`i, j` and :math:`m = \max(y, y')`,
+    :math:`y - y' = (m - y') + (y - m)`, of which the first part belongs to :math:`i`, which has
+    risen to :math:`m`, and the second to :math:`j`, which has fallen from it.
+    """
+    x, reference = call.inputs[0], call.references[0]
+    at = carrier.frozen(x)
+    name = call.operation.name
+    value, index = _largest(call, at)
+    other, other_index = _largest(call, reference)
+    top = torch.minimum(value, other) if name == "amin" else torch.maximum(value, other)
+    step = at - reference
+    scaled = x / torch.where(step == 0, 1, step)
+    risen = _entries(call, scaled, index) * (top - other)
+    fallen = _entries(call, scaled, other_index) * (value - top)
+    # Where nothing has moved, the derivative.
+    still = (_entries(call, step, index) == 0).to(value.dtype) * (value == other)
+    result = carrier.carried(value, risen + fallen + still * _entries(call, x, index))
+    return (result, index) if isinstance(call(at), tuple) else result
+
+
+def softmax(call: Call, carrier: Carrier) -> Tensor:
+    r"""Softmax, log-softmax and log-sum-exp of :math:`e = \exp(x - M)` and :math:`S = \sum e`, with
+    one shift :math:`M` for input and baseline. The rise of :math:`e` is shared by its secant; then
+
+    .. math:: \Delta \frac{e}{S} = \frac12 (\tfrac1S + \tfrac1{S'}) \Delta e
+              - \frac{e + e'}{2 S S'} \Delta S, \qquad
+              \Delta \log S = \frac{\log S - \log S'}{S - S'} \Delta S.
+    """
+    x, reference = call.inputs[0], call.references[0]
+    at = carrier.frozen(x)
+    value = call(at)
+    name, dim, keepdim = call.operation.name, *_reduced(call, x)
+    if name == "softmin":
+        x, at, reference = -x, -at, -reference
+    x, at, reference = (t.to(value.dtype) for t in (x, at, reference))
+    shift = torch.maximum(at, reference).amax(dim, keepdim=True).detach()
+    shift = torch.where(shift.isfinite(), shift, 0)
+    high, low = torch.exp(at - shift), torch.exp(reference - shift)
+    total, other = high.sum(dim, keepdim=True), low.sum(dim, keepdim=True)
+    # A masked entry is minus infinity at both places, and has no part in anything.
+    dead = at.isinf() | reference.isinf()
+    step = torch.where(dead, 0, at - reference)
+    size = torch.where(step == 0, 1, step.abs())
+    slope = torch.maximum(high, low) * torch.where(step == 0, 1, -torch.expm1(-size) / size)
+    risen = torch.where(dead, 0, x) * torch.where(dead, 0, slope)
+    all_risen = risen.sum(dim, keepdim=True)
+    if name in ("softmax", "softmin"):
+        mean = (high + low) / (2 * total * other)
+        return carrier.carried(value, risen * (1 / total + 1 / other) / 2 - mean * all_risen)
+    change = total - other
+    steepness = torch.where(
+        change == 0, 1 / other, torch.log1p(change / other) / torch.where(change == 0, 1, change)
+    )
+    raised = steepness * all_risen
+    if name == "log_softmax":
+        return carrier.carried(value, x - raised)
+    return carrier.carried(value, raised if keepdim else raised.squeeze(dim))
+
+
+def _reduced(call: Call, x: Tensor) -> tuple[Any, bool]:
+    """The dimensions over which a softmax or a maximum is taken, and whether they are kept."""
+    args, kwargs = call.args, call.kwargs
+    dim = kwargs["dim"] if "dim" in kwargs else args[1] if len(args) > 1 else None
+    if dim is None or dim == ():
+        dim = tuple(range(x.ndim))
+    return dim, bool(kwargs.get("keepdim", args[2] if len(args) > 2 else False))
+
+
+def _largest(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The maxima, and where they are."""
+    name = call.operation.name
+    if name in ("amax", "amin"):
+        rows = _rows(call, x)
+        found = rows.max(-1) if name == "amax" else rows.min(-1)
+        return call(x), found.indices
+    pool: Any = getattr(F, f"{name}_with_indices")
+    return pool(x, *call.args[1:], **call.kwargs)
+
+
+def _entries(call: Call, x: Tensor, index: Tensor) -> Tensor:
+    """What stands there in another tensor."""
+    if call.operation.name in ("amax", "amin"):
+        found = _rows(call, x).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+        _, keepdim = _reduced(call, x)
+        for place in sorted(_dims(call, x)) if keepdim else []:
+            found = found.unsqueeze(place)
+        return found
+    spatial = int(call.operation.name[-2])
+    return x.flatten(-spatial).gather(-1, index.flatten(-spatial)).reshape(index.shape)
+
+
+def _rows(call: Call, x: Tensor) -> Tensor:
+    dims = _dims(call, x)
+    return x.movedim(dims, list(range(-len(dims), 0))).flatten(-len(dims))
+
+
+def _dims(call: Call, x: Tensor) -> list[int]:
+    dim, _ = _reduced(call, x)
+    dims: list[int] = [dim] if isinstance(dim, int) else list(dim)
+    return [place % x.ndim for place in dims]
