@@ -178,7 +178,8 @@ class Flow(TorchFunctionMode):
         """Whether a tensor depends on the variables."""
         if self.traced:
             return id(tensor) in self.marked
-        return any(flow is self for flow in getattr(tensor, "_attrib_flows", ()))
+        flows = getattr(tensor, "_attrib_flows", None)
+        return flows is not None and self in flows
 
 
 def check_rules(rules: Any) -> dict[Any, Rule]:

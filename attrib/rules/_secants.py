@@ -17,7 +17,7 @@ from attrib._carriers import Backward, Carrier
 from attrib._transforms import concrete
 from attrib.rules._flow import Call, refuse
 
-__all__ = ["SCALE", "elementwise", "maximum", "product", "secant", "softmax"]
+__all__ = ["SCALE", "elementwise", "maximum", "product", "rectified", "secant", "softmax"]
 
 
 def _scaled(gradient: Tensor, multiplier: Tensor) -> Tensor:
@@ -37,6 +37,18 @@ def elementwise(call: Call, carrier: Carrier) -> Tensor:
     if value.shape != x.shape:
         x, at, reference = (tensor.expand_as(value) for tensor in (x, at, reference))
     return carrier.carried(value, x, secant(call, at, reference, value, carrier), by=SCALE)
+
+
+def rectified(call: Call, carrier: Carrier) -> Tensor:
+    r"""The rectifier: the share of the way from :math:`x'` to :math:`x` that is above zero,
+    :math:`\frac{h}{h - l}` with :math:`h = \max(x, x', 0)` and :math:`l = \min(x, x', 0)`."""
+    x, reference = call.inputs[0], call.references[0]
+    at = carrier.frozen(x)
+    high = torch.maximum(at, reference).clamp(min=0)
+    low = torch.minimum(at, reference).clamp(max=0)
+    # Zero at both ends has the derivative that torch gives it, which is zero.
+    share = high / (high - low + torch.finfo(x.dtype).tiny)
+    return carrier.carried(call(at), x, share, by=SCALE)
 
 
 def secant(call: Any, at: Tensor, reference: Tensor, value: Tensor, carrier: Carrier) -> Tensor:
@@ -76,18 +88,23 @@ def maximum(call: Call, carrier: Carrier) -> Any:
     """
     x, reference = call.inputs[0], call.references[0]
     at = carrier.frozen(x)
-    name = call.operation.name
+    result = call(at)
+    step = at - reference
+    # The input, with a gradient that is divided by the step: written so that nothing is compared
+    # entry by entry, which takes a CPU longer than the pooling.
+    still = (step == 0).to(step.dtype)
+    scaled = carrier.carried(at, x, (1 - still) / (step + still) + still, by=SCALE)
     value, index = _largest(call, at)
     other, other_index = _largest(call, reference)
-    top = torch.minimum(value, other) if name == "amin" else torch.maximum(value, other)
-    step = at - reference
-    scaled = x / torch.where(step == 0, 1, step)
-    risen = _entries(call, scaled, index) * (top - other)
-    fallen = _entries(call, scaled, other_index) * (value - top)
+    least = call.operation.name == "amin"
+    top = torch.minimum(value, other) if least else torch.maximum(value, other)
     # Where nothing has moved, the derivative.
-    still = (_entries(call, step, index) == 0).to(value.dtype) * (value == other)
-    result = carrier.carried(value, risen + fallen + still * _entries(call, x, index))
-    return (result, index) if isinstance(call(at), tuple) else result
+    unmoved = ((index == other_index) & (value == other)).to(value.dtype)
+    risen = _largest(call, scaled)[0] * (top - other + unmoved)
+    fallen = _largest(call, scaled - at + reference)[0] * (value - top)
+    if isinstance(result, tuple):
+        return carrier.carried(value, risen + fallen), index
+    return carrier.carried(result, (risen + fallen).reshape(result.shape))
 
 
 def softmax(call: Call, carrier: Carrier) -> Tensor:
@@ -142,28 +159,13 @@ def _largest(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
     """The maxima, and where they are."""
     name = call.operation.name
     if name in ("amax", "amin"):
-        rows = _rows(call, x)
-        found = rows.max(-1) if name == "amax" else rows.min(-1)
-        return call(x), found.indices
-    pool: Any = getattr(F, f"{name}_with_indices")
-    return pool(x, *call.args[1:], **call.kwargs)
-
-
-def _entries(call: Call, x: Tensor, index: Tensor) -> Tensor:
-    """What stands there in another tensor."""
-    if call.operation.name in ("amax", "amin"):
-        found = _rows(call, x).gather(-1, index.unsqueeze(-1)).squeeze(-1)
-        _, keepdim = _reduced(call, x)
-        for place in sorted(_dims(call, x)) if keepdim else []:
-            found = found.unsqueeze(place)
-        return found
-    spatial = int(call.operation.name[-2])
-    return x.flatten(-spatial).gather(-1, index.flatten(-spatial)).reshape(index.shape)
-
-
-def _rows(call: Call, x: Tensor) -> Tensor:
-    dims = _dims(call, x)
-    return x.movedim(dims, list(range(-len(dims), 0))).flatten(-len(dims))
+        dims = _dims(call, x)
+        rows = x.movedim(dims, list(range(-len(dims), 0))).flatten(-len(dims))
+        found: Any = rows.max(-1) if name == "amax" else rows.min(-1)
+    else:
+        pool: Any = getattr(F, f"{name}_with_indices")
+        found = pool(x, *call.args[1:], **call.kwargs)
+    return found[0], found[1]
 
 
 def _dims(call: Call, x: Tensor) -> list[int]:

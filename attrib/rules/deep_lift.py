@@ -16,12 +16,13 @@ from attrib._tree import differentiable, leaves, tree_map
 from attrib.gradient import grad_and_score
 from attrib.rules._flow import Rule, check_rules
 from attrib.rules._references import OtherPathError, Recording, References, Replaying
-from attrib.rules._secants import elementwise, maximum, product, softmax
+from attrib.rules._secants import elementwise, maximum, product, rectified, softmax
 from attrib.types import Attribute, Score, Tree
 
 __all__ = ["deep_lift"]
 
 RESCALE: dict[Any, Rule] = {
+    "relu": rectified,
     "activation": elementwise,
     "elementwise": elementwise,
     "pool": maximum,

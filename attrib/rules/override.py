@@ -134,25 +134,22 @@ def _overridden(f: Score, rules: Mapping[Any, Rule]) -> Attribute:
 
 def _guide(call: Call, carrier: Carrier) -> Tensor:
     (x,) = call.inputs
-    value = call(carrier.frozen(x))
-    return carrier.carried(value, x, (value > 0).to(value.dtype), by=_RECTIFIED)
+    active = call(x)
+    # A copy, which the model may write to: the derivative of a ReLU looks at its result.
+    value = active.detach().clone() if carrier.light else call(carrier.frozen(x))
+    return carrier.carried(value, active, by=_RECTIFIED)
 
 
 def _rectify(call: Call, carrier: Carrier) -> Tensor:
     (x,) = call.inputs
-    value = call(carrier.frozen(x))
-    return carrier.carried(value, x, torch.ones_like(value), by=_RECTIFIED)
+    return carrier.carried(call(carrier.frozen(x)), x, by=_RECTIFIED)
 
 
 def _hidden(call: Call, carrier: Carrier) -> Tensor:
     return refuse(call.operation.name)
 
 
-def _rectified(gradient: Tensor, mask: Tensor) -> Tensor:
-    return torch.relu(gradient) * mask
-
-
-_RECTIFIED = Backward(_rectified)
+_RECTIFIED = Backward(torch.relu)
 
 # A recurrent network of ReLUs in one kernel cannot be reached.
 _RECURRENT: dict[Any, Rule] = {"rnn_relu": _hidden, "rnn_relu_cell": _hidden}
