@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
 from attrib.perturb import Stream, check_scale, fork, gaussian
 from attrib.reducers import estimate, mean, total
+from attrib.rules.secant import secant_slopes
 from attrib.types import Attribute, Reducer, Score, Tree
 
 __all__ = ["average_gradient", "expected_gradients", "integrated_gradients"]
@@ -36,7 +37,7 @@ def integrated_gradients(
     f: Score,
     *,
     steps: int = 50,
-    quadrature: Quadrature = "gauss-legendre",
+    quadrature: Quadrature | Literal["secant"] = "gauss-legendre",
     tol: float | None = None,
     path: Path | None = None,
     reduce: Reducer = total,
@@ -54,7 +55,12 @@ def integrated_gradients(
         quadrature: ``"gauss-legendre"`` converges geometrically where `f` is smooth and is exact
             for polynomials of degree ``2 * steps``; on ReLU networks every rule has an error of
             order ``1 / steps``. ``"midpoint"``, ``"left"``, ``"right"`` and ``"trapezoid"`` (at
-            least two steps) are the Riemann sums of the literature.
+            least two steps) are the Riemann sums of the literature. ``"secant"`` sums over the
+            segments of the path, :math:`\sum_k (\gamma_k - \gamma_{k-1})\, m(\gamma_k,
+            \gamma_{k-1})`, with the multipliers of `attrib.deep_lift` between neighbouring
+            points in the place of gradients: complete up to rounding at any number of steps, with
+            an error of order ``1 / steps**2`` on ReLU networks too. With one step it is DeepLift,
+            but for maxima, which are split where they change hands.
         tol: Choose the number of steps per call: nested Clenshaw-Curtis rules (with 50 steps: 4, 7,
             13, 25, 49 nodes) until, for every example, both the estimated error of the largest
             attribution and the completeness gap are below ``tol`` times the largest attribution.
@@ -80,7 +86,8 @@ def integrated_gradients(
         AttribError: As for `attrib.grad_and_score`.
 
     References:
-        Sundararajan, Taly & Yan (2017), https://arxiv.org/abs/1703.01365
+        Sundararajan, Taly & Yan (2017), https://arxiv.org/abs/1703.01365; for the secants,
+        Shrikumar, Greenside & Kundaje (2017), https://arxiv.org/abs/1704.02685, on every segment
 
     Example:
         >>> import torch
@@ -88,7 +95,8 @@ def integrated_gradients(
         >>> integrated_gradients(f)(torch.tensor([[1.0, 2.0]]))
         tensor([[2., 2.]])
     """
-    rule = _check_rule(f, steps, quadrature)
+    secant = quadrature == "secant"
+    rule = _check_rule(f, steps, "midpoint" if quadrature == "secant" else quadrature)
     chunk_size = check_chunk_size(chunk_size)
     if path is not None:
         check_callable(path, "path", "pass a function path(x, baseline, alpha)")
@@ -110,7 +118,10 @@ def integrated_gradients(
     def method(f: Score) -> Attribute:
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)
-            evaluate = weighted_gradients(f, traverse(path, x, check_baseline(baseline, x)), args)
+            line = traverse(path, x, check_baseline(baseline, x))
+            if secant:
+                return _sum_of_segments(f, line, steps, x, args, chunk_size)
+            evaluate = weighted_gradients(f, line, args)
             if tol is not None:
                 found = adaptive_integral(evaluate, x, steps, tol, chunk_size)
                 return found if reduce is estimate else found.value
@@ -267,6 +278,28 @@ def expected_gradients(
         return reduce(map_chunks(kernel, Points(samples, take), chunk_size=chunk_size, like=x))
 
     return attribute
+
+
+def _sum_of_segments(
+    f: Score, line: Traversal, steps: int, x: Tree, args: tuple[Any, ...], chunk_size: ChunkSize
+) -> Tree:
+    slopes = secant_slopes(f, args)
+    wide = torch.promote_types(_first(x).dtype, torch.float32)
+
+    def take(start: int, stop: int) -> Tensor:
+        return torch.arange(start, stop, device=_first(x).device)
+
+    def kernel(segments: Tensor) -> Tree:
+        ends = torch.cat([segments, segments[-1:] + 1])
+        points, _ = line.at(ends.to(wide) / steps)
+        return tree_map(
+            lambda s, p: (s * (p[1:] - p[:-1])).to(wide).sum(0, keepdim=True),
+            slopes(points),
+            points,
+        )
+
+    chunks = map_chunks(kernel, Points(steps, take), chunk_size=chunk_size, like=x)
+    return _like(total(chunks), x)
 
 
 def _check_rule(f: Score, steps: int, quadrature: str) -> Rule:

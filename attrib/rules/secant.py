@@ -1,0 +1,106 @@
+"""Slopes between neighbouring points of a path: DeepLift, with the points' evaluations shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attrib._batched import Batched, stacked
+from attrib._carriers import Carrier, Overridden
+from attrib._transforms import transforming
+from attrib._tree import differentiable, leaves, length, tree_map
+from attrib.gradient import grad_and_score
+from attrib.rules._flow import Call, Flow, Rule
+from attrib.rules._secants import crossing
+from attrib.rules.deep_lift import RESCALE, deep_lift
+from attrib.types import Score, Tree
+
+__all__ = ["secant_slopes"]
+
+
+def secant_slopes(f: Score, args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
+    """The multipliers of DeepLift between neighbours.
+
+    Args:
+        f: Score.
+        args: What it takes beside the points.
+
+    Returns:
+        ``slopes(points)``: from a stack of ``count + 1`` points the ``count`` multipliers of every
+        point with respect to the one before it.
+    """
+    apart = stacked(deep_lift(f, multiply=False, rules=_RULES), *args)
+
+    def slopes(points: Tree) -> Tree:
+        found = None
+        if isinstance(f, Batched) and not transforming():
+            with suppress(_NotRowsError):
+                found = _shared(f, points, args)
+        if found is None:
+            ends = tree_map(lambda p: p[1:], points), tree_map(lambda p: p[:-1], points)
+            found = apart(*ends)
+        return found
+
+    return slopes
+
+
+_RULES: dict[Any, Rule] = {"pool": crossing}
+
+
+class _NotRowsError(Exception):
+    """Somewhere in the model, the points do not follow each other along the first dimension."""
+
+
+class _Neighbours(Flow):
+    """All points at once, one after the other along the first dimension of everything: each is the
+    reference of the next, the first its own."""
+
+    def __init__(self, points: int, rows: int, carrier: Carrier, variables: list[Tensor]) -> None:
+        super().__init__(carrier, variables, {**RESCALE, **_RULES})
+        self.points = points
+        if any(leaf.ndim == 0 or leaf.shape[0] != rows for leaf in variables):
+            raise _NotRowsError
+
+    def ruled(self, rule: Rule, call: Call) -> Any:
+        """See `Flow`."""
+        call.references = [self._before(tensor) for tensor in call.inputs]
+        return rule(call, self.carrier)
+
+    def _before(self, tensor: Tensor) -> Tensor:
+        rows, rest = divmod(tensor.shape[0] if tensor.ndim else 1, self.points)
+        if rest:
+            raise _NotRowsError
+        at = self.carrier.frozen(tensor)
+        return torch.cat([at[:rows], at[:-rows]])
+
+
+def _shared(f: Batched, points: Tree, args: tuple[Any, ...]) -> Tree | None:
+    """The multipliers from one evaluation of every point, or ``None`` if they are not right.
+
+    Nothing tells where in a tensor of a model the points are. If they are not where they are
+    looked for, as in a sequence with time first, the multipliers do not add up.
+    """
+    count = length(points)
+    first = next(leaf for leaf in leaves(points) if leaf is not None)
+    if first.ndim < 2:
+        return None
+    flow = partial(_Neighbours, count, count * first.shape[1])
+    slopes, score = stacked(grad_and_score(Overridden(f, flow)), *args)(points)
+    slopes = tree_map(lambda g: g[1:], slopes)
+    return slopes if _complete(slopes, points, score) else None
+
+
+def _complete(slopes: Tree, points: Tree, score: Tensor) -> bool:
+    rise, size = torch.zeros_like(score[1:]), score.abs()[1:]
+    for slope, point in zip(leaves(slopes), leaves(points), strict=True):
+        if differentiable(point):
+            moved = (slope * (point[1:] - point[:-1])).detach().flatten(score.ndim)
+            rise, size = rise + moved.sum(-1), size + moved.abs().sum(-1)
+    gap = (rise - (score[1:] - score[:-1])).detach().abs()
+    allowed = torch.finfo(score.dtype).eps ** 0.5 * size
+    return bool((gap <= allowed).all() | ~gap.isfinite().all())
