@@ -15,6 +15,7 @@ from benchmarks.harness import Goal, Row, options, relative_difference, within
 from benchmarks.models import Workload, build
 
 TOLERANCE = 1e-5
+KINKED_TOLERANCE = 1e-3
 QUADRATURES: tuple[with_attrib.Quadrature, ...] = get_args(with_attrib.Quadrature)
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 FLOOR = 5.0
@@ -39,7 +40,25 @@ def smooth(model: str, batch: int | None, finer: int) -> Row:
     )
 
 
+def kinked(model: str, batch: int | None, segments: int, goal: Goal) -> Row:
+    """Integrated gradients of a ReLU network to an error: secants against more gradients."""
+    enough, rows = (600, 700, 800, 1000), 4096 if model == "mlp" else 32
+    steps = partial(limits.integrated_gradients, steps=2**13 if model == "mlp" else 2**12)
+    return Row(
+        method=f"IG to error {KINKED_TOLERANCE:.0e}, {segments} secants",
+        model=model,
+        attrib=partial(with_attrib.integrated_gradients, steps=segments, quadrature="secant"),
+        tuned=options(with_captum.integrated_gradients, steps=enough, rows=(rows,)),
+        limit=options(limits.integrated_gradients, steps=enough, rows=(rows,)),
+        check=within(KINKED_TOLERANCE, partial(steps, rows=rows)),
+        goal=goal,
+        batch=batch,
+    )
+
+
 ROWS: tuple[Row, ...] = (
+    kinked("mlp", None, 56, Goal(tuned=3.0)),
+    kinked("cnn", 2, 192, Goal(tuned=1.8)),
     smooth("mlp-gelu", None, 128),
     smooth("mlp-tanh", None, 128),
     smooth("bert", 1, 64),

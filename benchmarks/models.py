@@ -83,16 +83,21 @@ def perceptron(
 
 
 class SmallCnn(nn.Module):
-    """Three blocks of convolution, batch norm and ReLU, two max-pools, one linear layer."""
+    """Three blocks of convolution, batch norm and ReLU, two pools, one linear layer."""
 
-    def __init__(self, width: int = 32, classes: int = 10) -> None:
+    def __init__(
+        self,
+        width: int = 32,
+        classes: int = 10,
+        pool: Callable[[int], nn.Module] = nn.MaxPool2d,
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(
             *_convolution(3, width),
             *_convolution(width, width),
-            nn.MaxPool2d(2),
+            pool(2),
             *_convolution(width, 2 * width),
-            nn.MaxPool2d(2),
+            pool(2),
         )
         self.head = nn.Linear(2 * width * 64, classes)
 
@@ -238,6 +243,9 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "mlp-gelu": lambda: random_workload("mlp-gelu", lambda: perceptron(13, 64, nn.GELU), 512, 13),
     "mlp-tanh": lambda: random_workload("mlp-tanh", lambda: perceptron(13, 64, nn.Tanh), 512, 13),
     "cnn": lambda: random_workload("cnn", SmallCnn, 16, 3, 32, 32),
+    "cnn-average": lambda: random_workload(
+        "cnn-average", lambda: SmallCnn(pool=nn.AvgPool2d), 16, 3, 32, 32
+    ),
     "resnet18": lambda: random_workload("resnet18", ResNet18, 2, 3, 224, 224),
     "vgg19": lambda: random_workload("vgg19", Vgg19, 1, 3, 224, 224),
     "bert": lambda: random_workload("bert", Encoder, 4, 64, 384),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_accuracy, bench_gradient, bench_memory
+from benchmarks import bench_accuracy, bench_gradient, bench_memory, bench_rules
 from benchmarks.harness import Row
 from benchmarks.models import WORKLOADS
 
 TIMED: tuple[Row, ...] = tuple(
     sorted(
-        (*bench_gradient.ROWS, *bench_accuracy.ROWS),
+        (*bench_gradient.ROWS, *bench_rules.ROWS, *bench_accuracy.ROWS),
         key=lambda row: list(WORKLOADS).index(row.model),
     )
 )

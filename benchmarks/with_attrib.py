@@ -11,7 +11,7 @@ import attrib
 from benchmarks.models import Workload
 
 Call = Callable[[], Tensor]
-Quadrature = Literal["gauss-legendre", "midpoint", "trapezoid", "left", "right"]
+Quadrature = Literal["gauss-legendre", "midpoint", "trapezoid", "left", "right", "secant"]
 
 
 def saliency(workload: Workload) -> Call:
@@ -69,4 +69,22 @@ def saliency_per_target(workload: Workload, *, targets: int) -> Call:
 def input_x_gradient_per_target(workload: Workload, *, targets: int) -> Call:
     """The input times each of these gradients."""
     method = attrib.per_target(attrib.input_x_gradient, workload.model, list(range(targets)))
+    return lambda: method(workload.x)
+
+
+def deep_lift(workload: Workload) -> Call:
+    """DeepLift with its rescale rule."""
+    method = attrib.deep_lift(attrib.target(workload.model, workload.target))
+    return lambda: method(workload.x, workload.baseline)
+
+
+def deep_lift_shap(workload: Workload) -> Call:
+    """DeepLift averaged over baselines."""
+    method = attrib.expected(attrib.deep_lift(attrib.target(workload.model, workload.target)))
+    return lambda: method(workload.x, workload.baselines)
+
+
+def guided_backprop(workload: Workload) -> Call:
+    """Guided backpropagation."""
+    method = attrib.guided_backprop(attrib.target(workload.model, workload.target))
     return lambda: method(workload.x)

@@ -5,13 +5,17 @@ Every function takes a workload and returns a call; an option that is None is Ca
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import cast
 
 import torch
 from captum.attr import (
+    DeepLift,
+    DeepLiftShap,
     GradientShap,
+    GuidedBackprop,
     InputXGradient,
     IntegratedGradients,
     NoiseTunnel,
@@ -100,3 +104,23 @@ def input_x_gradient_per_target(workload: Workload, *, targets: int) -> Call:
     return lambda: torch.stack(
         [method.attribute(workload.x, target=target) for target in range(targets)]
     )
+
+
+def deep_lift(workload: Workload) -> Call:
+    """DeepLift with its rescale rule, on a copy of the model, which it changes while it runs."""
+    method = DeepLift(copy.deepcopy(workload.model))
+    return lambda: method.attribute(workload.x, baselines=workload.baseline, target=workload.target)
+
+
+def deep_lift_shap(workload: Workload) -> Call:
+    """DeepLift averaged over baselines."""
+    method = DeepLiftShap(copy.deepcopy(workload.model))
+    return lambda: method.attribute(
+        workload.x, baselines=workload.baselines, target=workload.target
+    )
+
+
+def guided_backprop(workload: Workload) -> Call:
+    """Guided backpropagation."""
+    method = GuidedBackprop(copy.deepcopy(workload.model))
+    return lambda: method.attribute(workload.x, target=workload.target)

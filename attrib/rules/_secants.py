@@ -35,6 +35,10 @@ def _scaled(gradient: Tensor, multiplier: Tensor) -> Tensor:
 
 SCALE = Backward(_scaled)
 
+_WITH_INDICES = tuple(
+    f"{kind}max_pool{n}d_with_indices" for kind in ("", "adaptive_") for n in (1, 2, 3)
+)
+
 
 def elementwise(call: Call, carrier: Carrier) -> Tensor:
     """A function of one number: the slope of its secant."""
@@ -53,11 +57,27 @@ def rectified(call: Call, carrier: Carrier) -> Tensor:
     :math:`\frac{h}{h - l}` with :math:`h = \max(x, x', 0)` and :math:`l = \min(x, x', 0)`."""
     x, reference = call.inputs[0], call.references[0]
     at = carrier.frozen(x)
-    high = torch.maximum(at, reference).clamp(min=0)
-    low = torch.minimum(at, reference).clamp(max=0)
-    # Zero at both ends has the derivative that torch gives it, which is zero.
-    share = high / (high - low + torch.finfo(x.dtype).tiny)
-    return carrier.carried(call(at), x, share, by=SCALE)
+    value = call(at)
+    if carrier.light:
+        # The same, written into as few tensors as possible. Differences of rectified numbers are
+        # exact; the smallest number makes the derivative of torch out of nothing by nothing.
+        least = small(x.dtype)
+        rise = call(reference).neg_().add_(value).add_(value.sign(), alpha=least)
+        share = rise.div_((at - reference).add_(least))
+    else:
+        high = torch.maximum(at, reference).clamp(min=0)
+        share = _quotient(high, high - torch.minimum(at, reference).clamp(max=0))
+    return carrier.carried(value, x, share, by=SCALE)
+
+
+def small(dtype: torch.dtype) -> float:
+    """A number that changes no other by its addition, and has an inverse."""
+    return 2.0**-24 if dtype == torch.float16 else torch.finfo(dtype).tiny
+
+
+def _quotient(above: Tensor, below: Tensor) -> Tensor:
+    """Zero where it is divided by zero, with a derivative that is finite."""
+    return above / torch.where(below == 0, 1, below)
 
 
 def secant(call: Any, at: Tensor, reference: Tensor, value: Tensor, carrier: Carrier) -> Tensor:
@@ -97,23 +117,14 @@ def maximum(call: Call, carrier: Carrier) -> Any:
     """
     x, reference = call.inputs[0], call.references[0]
     at = carrier.frozen(x)
-    result = call(at)
-    step = at - reference
-    # The input, with a gradient that is divided by the step: written so that nothing is compared
-    # entry by entry, which takes a CPU longer than the pooling.
-    still = (step == 0).to(step.dtype)
-    scaled = carrier.carried(at, x, (1 - still) / (step + still) + still, by=SCALE)
-    value, index = _largest(call, at)
-    other, other_index = _largest(call, reference)
+    new, old, value, other, index, other_index = _both(call, carrier, x, reference)
     least = call.operation.name == "amin"
     top = torch.minimum(value, other) if least else torch.maximum(value, other)
+    risen = _quotient(top - other, value - _entries(call, reference, index))
+    fallen = _quotient(value - top, _entries(call, at, other_index) - other)
     # Where nothing has moved, the derivative.
     unmoved = ((index == other_index) & (value == other)).to(value.dtype)
-    risen = _largest(call, scaled)[0] * (top - other + unmoved)
-    fallen = _largest(call, scaled - at + reference)[0] * (value - top)
-    if isinstance(result, tuple):
-        return carrier.carried(value, risen + fallen), index
-    return carrier.carried(result, (risen + fallen).reshape(result.shape))
+    return _returned(call, carrier, value, new * (risen + unmoved) + old * fallen, index)
 
 
 def crossing(call: Call, carrier: Carrier) -> Any:
@@ -128,17 +139,11 @@ def crossing(call: Call, carrier: Carrier) -> Any:
     """
     x, reference = call.inputs[0], call.references[0]
     at = carrier.frozen(x)
-    result = call(at)
-    value, index = _largest(call, at)
-    other, other_index = _largest(call, reference)
+    new, old, value, other, index, other_index = _both(call, carrier, x, reference)
     ahead = (other - _entries(call, reference, index)).abs()
     behind = (value - _entries(call, at, other_index)).abs()
-    share = ahead / (ahead + behind + torch.finfo(x.dtype).tiny)
-    new, old = _largest(call, x)[0], _largest(call, x - at + reference)[0]
-    moved = new * (1 - share) + old * share
-    if isinstance(result, tuple):
-        return carrier.carried(value, moved), index
-    return carrier.carried(result, moved.reshape(result.shape))
+    share = _quotient(ahead, ahead + behind)
+    return _returned(call, carrier, value, new * (1 - share) + old * share, index)
 
 
 def softmax(call: Call, carrier: Carrier) -> Tensor:
@@ -199,6 +204,30 @@ def _largest(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
         pool: Any = getattr(F, f"{name}_with_indices")
         found = pool(x, *call.args[1:], **call.kwargs)
     return found[0], found[1]
+
+
+def _both(
+    call: Call, carrier: Carrier, x: Tensor, reference: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The maxima with a gradient to the entries of now and of the baseline, as numbers, and where
+    they are."""
+    new, index = _largest(call, x)
+    old, other_index = _largest(call, carrier.carried(reference, x))
+    if carrier.light:
+        return new, old, new.detach(), old.detach(), index, other_index
+    value, other = _largest(call, carrier.frozen(x))[0], _largest(call, reference)[0]
+    return new, old, value, other, index, other_index
+
+
+def _returned(call: Call, carrier: Carrier, value: Tensor, surrogate: Tensor, index: Tensor) -> Any:
+    if call.operation.name in ("amax", "amin"):
+        keepdim = _reduced(call, call.inputs[0])[1]
+        for place in sorted(_dims(call, call.inputs[0])) if keepdim else []:
+            value, surrogate = value.unsqueeze(place), surrogate.unsqueeze(place)
+        return carrier.carried(value, surrogate)
+    result = carrier.carried(value, surrogate)
+    spelling = getattr(call.operation.function, "__name__", "")
+    return (result, index) if spelling in _WITH_INDICES else result
 
 
 def _entries(call: Call, x: Tensor, index: Tensor) -> Tensor:
