@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import bench_accuracy, bench_memory, memory, report, rows, with_captum
+from benchmarks import bench_accuracy, bench_memory, bench_rules, memory, report, rows, with_captum
 from benchmarks.harness import CONTENDERS, Result, Row, Settings, fastest, measure
 from benchmarks.models import WORKLOADS, build
 
@@ -44,12 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         and (options.models is None or model in options.models.split(","))
     ]
 
-    text = report.markdown(facts, results, flatness, errors)
+    overheads = bench_rules.overheads() if _named("overhead of a rule", options.rows) else {}
+
+    text = report.markdown(facts, results, flatness, errors, overheads)
     print(text)
     if options.output is not None:
         options.output.write_text(text)
     if options.json is not None:
-        found = report.plain(facts, results, flatness, errors)
+        found = report.plain(facts, results, flatness, errors, overheads)
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     return int(any(result.failure is not None for result in results))
 

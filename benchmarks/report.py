@@ -48,6 +48,7 @@ def markdown(
     results: Sequence[Result],
     flatness: Sequence[Flatness],
     errors: Sequence[Errors],
+    overheads: dict[str, float],
 ) -> str:
     """The whole report."""
     parts = [
@@ -63,6 +64,8 @@ def markdown(
     if errors:
         parts += ["## Error against steps", _ERROR_LEGEND]
         parts += [_error_table(found) for found in errors]
+    if overheads:
+        parts += ["## Overhead of a rule", _overhead_table(overheads)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,6 +74,7 @@ def plain(
     results: Sequence[Result],
     flatness: Sequence[Flatness],
     errors: Sequence[Errors],
+    overheads: dict[str, float],
 ) -> dict[str, object]:
     """Everything that was measured, for JSON."""
     return {
@@ -93,6 +97,7 @@ def plain(
         ],
         "flatness": [asdict(found) for found in flatness],
         "errors": [asdict(found) for found in errors],
+        "overheads": overheads,
     }
 
 
@@ -257,6 +262,13 @@ def _error_table(found: Errors) -> str:
         mark = " (stuck)" if found.stuck(quadrature) else ""
         lines.append(_line(quadrature + mark, *found.told(quadrature)))
     return "\n".join(lines)
+
+
+def _overhead_table(overheads: dict[str, float]) -> str:
+    lines = [_line("per operation with a rule", "CPU, us more"), _line("---", "---:")]
+    return "\n".join(
+        [*lines, *(_line(name, f"{1e6 * seconds:.0f}") for name, seconds in overheads.items())]
+    )
 
 
 def _line(*cells: str) -> str:

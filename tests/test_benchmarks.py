@@ -35,7 +35,10 @@ from benchmarks.harness import (
 from benchmarks.models import Workload
 
 # Captum warns whenever it sets requires_grad itself, which is how it is meant to be called.
-pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Input Tensor:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Setting (forward, )?backward hooks:UserWarning"),
+]
 
 SHORT = Settings(rounds=3, least_rounds=3, budget=0.0, block=0.0)
 
@@ -47,7 +50,8 @@ def tiny(row: Row) -> Workload:
     if row.model == "bert":
         encoder = lambda: models.Encoder(layers=1, width=12, heads=2)
         return models.random_workload("tiny", encoder, 2, 4, 12)
-    network = lambda: models.SmallCnn(width=3)
+    pool = torch.nn.AvgPool2d if row.model == "cnn-average" else torch.nn.MaxPool2d
+    network = lambda: models.SmallCnn(width=3, pool=pool)
     return models.random_workload("tiny", network, 2, 3, 32, 32)
 
 
@@ -222,7 +226,7 @@ def test_wall_time_is_withheld_on_a_crowded_machine() -> None:
     assert wall_can_be_published(load=1.9, cores=2)
     assert not wall_can_be_published(load=2.1, cores=2)
     result = replace(timed(row_of(1.0, 1.0, 1.0)), load=1000.0)
-    assert "load 1000.0" in report.markdown({}, [result], [], [])
+    assert "load 1000.0" in report.markdown({}, [result], [], [], {})
 
 
 def test_options_are_every_combination() -> None:
@@ -266,7 +270,7 @@ def test_every_line_of_a_table_has_the_cells_of_its_head() -> None:
     sizes: dict[str, int | None] = {"attrib": 10, "captum": 100, "limit": None}
     flatness = report.Flatness("mlp", 2, sizes, sizes, dict.fromkeys(sizes, ""))
     errors = report.Errors("mlp", 1e-9, {"midpoint": [None, *(1.0 / n for n in report.STEPS[1:])]})
-    text = report.markdown({"cores": "2"}, results, [flatness], [errors])
+    text = report.markdown({"cores": "2"}, results, [flatness], [errors], {"saliency": 2e-6})
     assert "captum disagrees" in text
     for part in text.split("\n\n"):
         lines = [line for line in part.splitlines() if line.startswith("|")]
@@ -281,7 +285,7 @@ def test_an_error_near_the_reference_s_own_is_only_bounded() -> None:
 
 
 def test_what_was_measured_is_plain_data() -> None:
-    found = report.plain(report.machine(), [timed(row_of(1.0, 1.0, 1.0))], [], [])
+    found = report.plain(report.machine(), [timed(row_of(1.0, 1.0, 1.0))], [], [], {})
     assert json.loads(json.dumps(found)) == found
 
 
