@@ -10,7 +10,14 @@ from attrib.guided import guided_ig
 from attrib.hessians import integrated_hessians
 from attrib.path import average_gradient, expected_gradients, integrated_gradients
 from attrib.reducers import estimate, maximum, mean, minimum, second_moment, total, variance
-from attrib.rules import deconvolution, deep_lift, guided_backprop, override
+from attrib.rules import (
+    deconvolution,
+    deep_lift,
+    excitation_backprop,
+    guided_backprop,
+    lrp,
+    override,
+)
 from attrib.scores import batched, contrast, log_prob, per_target, prob, target
 from attrib.smooth import expected, smooth, smooth_grad, smooth_grad_sq, var_grad
 from attrib.types import Estimate
@@ -30,6 +37,7 @@ __all__ = [
     "deconvolution",
     "deep_lift",
     "estimate",
+    "excitation_backprop",
     "expected",
     "expected_gradients",
     "grad_and_score",
@@ -39,6 +47,7 @@ __all__ = [
     "integrated_gradients",
     "integrated_hessians",
     "log_prob",
+    "lrp",
     "maximum",
     "mean",
     "metrics",

@@ -107,11 +107,15 @@ class Plain:
 
     Args:
         light: Nobody differentiates the attribution.
+
+    Attributes:
+        variables: What only we differentiate by.
     """
 
     def __init__(self, light: bool) -> None:
         self.light = light
         self.pulling = False
+        self.variables: list[Tensor] = []
 
     def frozen(self, tensor: Tensor) -> Tensor:
         """See `Carrier`."""
@@ -126,7 +130,9 @@ class Plain:
     def slope(self, function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
         """See `Carrier`."""
         with torch.enable_grad():
-            at = at if at.requires_grad else at.detach().requires_grad_()
+            if not at.requires_grad:
+                at = at.detach().requires_grad_()
+                self.variables.append(at)
             (slope,) = torch.autograd.grad(
                 function(at).sum(), at, create_graph=not self.light, materialize_grads=True
             )
@@ -198,8 +204,9 @@ class _ByPass(torch.autograd.Function):
     ) -> Tensor:
         ctx.plain, ctx.change = plain, change
         ctx.save_for_backward(*residuals)
-        # Not the argument itself, of which the result would be a view that allows no writing.
-        return value.data
+        # Not the argument itself, of which the result would be a view that allows no writing; and
+        # what others differentiate must outlast a writing.
+        return value.data if plain.light else value.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:

@@ -61,6 +61,23 @@ def instance_norm(
     return _normalised(input, tuple(range(2, input.ndim)), weight, bias, eps)
 
 
+def _instance_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+) -> Tensor:
+    """The same in the order of `torch.instance_norm`."""
+    return instance_norm(
+        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+    )
+
+
 def smooth_norms() -> Rewrite:
     """A mode in which normalisations have right derivatives of every order.
 
@@ -86,5 +103,5 @@ _NORMS: dict[Any, Callable[..., Any]] = {
     F.layer_norm: layer_norm,
     torch.layer_norm: layer_norm,
     F.instance_norm: instance_norm,
-    torch.instance_norm: instance_norm,
+    torch.instance_norm: _instance_norm,
 }

@@ -18,6 +18,8 @@ __all__ = [
     "constant",
     "depends",
     "differentiated_outside",
+    "inside",
+    "level_of",
     "mapped",
     "numbers",
     "only_mapped",
@@ -144,6 +146,21 @@ def depends(result: Tensor) -> bool:
     """Inside of `vjp`: whether a path leads from its primals to this result. It knows no more of
     closed-over parameters, which a plain ``requires_grad`` would count."""
     return compiling() or (result.requires_grad and _C._functorch.is_gradtrackingtensor(result))
+
+
+def inside(tensor: Tensor) -> list[Tensor]:
+    """What `torch.func` transforms have wrapped into this tensor, from outside to inside."""
+    found: list[Tensor] = []
+    if not compiling() and _C._are_functorch_transforms_active():
+        while _C._functorch.is_functorch_wrapped_tensor(tensor):
+            tensor = _C._functorch.get_unwrapped(tensor)
+            found.append(tensor)
+    return found
+
+
+def level_of(tensor: Tensor) -> int:
+    """Which of the nested `torch.func` transforms has wrapped this tensor; -1 for none."""
+    return max(-1, _C._functorch.maybe_get_level(tensor))
 
 
 def _transforming() -> bool:

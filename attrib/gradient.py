@@ -155,8 +155,12 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
             own = [None if part is None else part.clone() for part in put(parts, places, variables)]
             if flow is None:
                 return function(unflatten(spec, own))
-            with flow(carrier, [leaf for leaf in own if leaf is not None]):
-                return function(unflatten(spec, own))
+            watching: Any = flow(carrier, [leaf for leaf in own if leaf is not None])
+            with watching:
+                result = function(unflatten(spec, own))
+            if not compiling():
+                watching.seen(result)
+            return result
 
         def score_at(variables: tuple[Tensor, ...], carrier: Carrier) -> Tensor:
             score = evaluated(lambda x: inner(x, *_copies(args)), variables, carrier)
@@ -199,8 +203,28 @@ def _by_autograd(
     with torch.enable_grad():
         variables = tuple(_variable(value, carrier) for value in values)
         score = score_at(variables, carrier)
-    gradients = _pull_back(score, variables, carrier)
-    return [score.detach() if carrier.light else score, *gradients]
+    found = [score, *_pull_back(score, variables, carrier)]
+    alone = carrier.light or _closed(found, [*variables, *carrier.variables])
+    return [tensor.detach() for tensor in found] if alone else found
+
+
+def _closed(results: list[Tensor], variables: list[Tensor]) -> bool:
+    """Whether the graph of results leads to our own variables alone: nobody could use it."""
+    if any(tensor.requires_grad and tensor.grad_fn is None for tensor in results):
+        return False
+    own = {id(variable) for variable in variables}
+    waiting: list[Any] = [tensor.grad_fn for tensor in results if tensor.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in own:
+            return False
+        for after, _ in node.next_functions:
+            if after is not None and after not in seen:
+                seen.add(after)
+                waiting.append(after)
+    return True
 
 
 def _variable(value: Tensor, carrier: Plain) -> Tensor:

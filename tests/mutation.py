@@ -42,6 +42,8 @@ class Mutant(NamedTuple):
 
 
 CLOSED = "tests/laws/test_closed_forms.py"
+LIFT = "tests/test_rules_deep_lift.py"
+OVERRIDE = "tests/test_rules_override.py"
 PATH = "tests/test_path.py"
 REGRESSIONS = "tests/faults/test_regressions.py"
 LINEAR = CLOSED + "::test_a_linear_score_gives_each_feature_weight_times_difference"
@@ -72,8 +74,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "baseline ignored",
         "path.py",
-        "evaluate = weighted_gradients(f, traverse(path, x, check_baseline(baseline, x)), args)",
-        "evaluate = weighted_gradients(f, traverse(path, x, check_baseline(0, x)), args)",
+        "line = traverse(path, x, check_baseline(baseline, x))",
+        "line = traverse(path, x, check_baseline(0, x))",
         PATH + "::test_integrated_gradients_are_the_sum_of_the_paper",
     ),
     Mutant(
@@ -237,8 +239,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "numbers not looked at inside of a transform",
         "_transforms.py",
-        "    while _C._functorch.is_functorch_wrapped_tensor(tensor):",
-        "    if True:\n        return None\n    while False:",
+        "    return None if tensor.is_meta or type(tensor) is not Tensor else tensor",
+        "    return None",
         REGRESSIONS,
     ),
     Mutant(
@@ -282,6 +284,112 @@ MUTANTS: tuple[Mutant, ...] = (
         "(torch.stack(summed).sum(0) - rise)",
         "(torch.stack(summed).sum(0) + rise)",
         REGRESSIONS,
+    ),
+    # Rules.
+    Mutant(
+        "secant without the difference of the inputs",
+        "rules/_secants.py",
+        "share = rise.div_((at - reference).add_(least))",
+        "share = rise",
+        LIFT + "::test_attributions_sum_to_the_rise_of_the_score",
+    ),
+    Mutant(
+        "rules that hold for whoever differentiates the attribution",
+        "_carriers.py",
+        "return _pulled(ctx, gradients[0], ctx.plain.pulling)",
+        "return _pulled(ctx, gradients[0], True)",
+        LIFT + "::test_derivatives_of_an_attribution_are_right",
+    ),
+    Mutant(
+        "frozen tensors that lose their derivative",
+        "_carriers.py",
+        "return tensor.detach() if self.light else self._apply(tensor, None, UNCHANGED)",
+        "return tensor.detach()",
+        LIFT + "::test_derivatives_of_an_attribution_are_right",
+    ),
+    Mutant(
+        "frozen tensors in the memory that a model writes to",
+        "_carriers.py",
+        "return value.data if plain.light else value.clone()",
+        "return value.data",
+        LIFT + "::test_derivatives_of_an_attribution_are_right",
+    ),
+    Mutant(
+        "product shared by the other factor at the input",
+        "rules/_secants.py",
+        "a_mean, b_mean = ((t + r) / 2 for",
+        "a_mean, b_mean = (t + 0 * r for",
+        LIFT + "::test_a_product_is_shared_by_the_mean_of_the_other_factor",
+    ),
+    Mutant(
+        "maximum that does not fall",
+        "rules/_secants.py",
+        "new * (risen + unmoved) + old * fallen, index)",
+        "new * (risen + unmoved), index)",
+        LIFT + "::test_attributions_sum_to_the_rise_of_the_score",
+    ),
+    Mutant(
+        "softmax with a sum over the whole batch",
+        "rules/_secants.py",
+        "all_risen = risen.sum(dim, keepdim=True)",
+        "all_risen = risen.sum(dim, keepdim=True).mean(0, keepdim=True).expand_as(total)",
+        LIFT + "::test_an_example_gets_in_a_batch_what_it_gets_alone",
+    ),
+    Mutant(
+        "quotient of differences that rounding has eaten",
+        "rules/_secants.py",
+        "smooth = near & (error <= 4 * precision * (1 + value.abs()))",
+        "smooth = step == 0",
+        LIFT + "::test_an_input_near_its_baseline_has_nearly_its_gradient_as_multipliers",
+    ),
+    Mutant(
+        "target of an operation in place left as it was",
+        "rules/_flow.py",
+        "            result = target.copy_(result)\n",
+        "",
+        LIFT + "::test_attributions_sum_to_the_rise_of_the_score",
+    ),
+    Mutant(
+        "references in the memory that a model writes to",
+        "rules/_references.py",
+        "                    inputs[place] = tensor.clone()",
+        "                    pass",
+        LIFT + "::test_attributions_sum_to_the_rise_of_the_score",
+    ),
+    Mutant(
+        "another path let through",
+        "rules/_references.py",
+        "        if recorded != name or not _fit(inputs, call.inputs):",
+        "        if not _fit(inputs, call.inputs):",
+        LIFT + "::test_another_path_at_the_baseline_is_refused",
+    ),
+    Mutant(
+        "tensors of the baseline kept",
+        "rules/deep_lift.py",
+        "        references.clear()",
+        "        pass",
+        "tests/laws/test_purity.py::test_nothing_is_kept_in_memory",
+    ),
+    Mutant(
+        "way up always first",
+        "rules/_cancel.py",
+        "raised = (slope(high, reference) + slope(at, low)) / 2",
+        "raised = slope(high, reference)",
+        LIFT + "::test_attributions_sum_to_the_rise_of_the_score",
+    ),
+    Mutant(
+        "what raises and what lowers confused by negative weights",
+        "rules/_cancel.py",
+        "product(up, less) + product(down, more),",
+        "product(down, less) + product(down, more),",
+        "tests/test_rules_reveal_cancel.py",
+    ),
+    Mutant(
+        "negative gradients guided through",
+        "rules/override.py",
+        "_RECTIFIED = Backward(torch.relu)",
+        "_RECTIFIED = Backward(torch.clone)",
+        OVERRIDE,
     ),
     # Randomness.
     Mutant(

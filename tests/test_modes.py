@@ -21,6 +21,9 @@ NORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "instance, affine": lambda h: F.instance_norm(
         h, None, None, WEIGHT.to(h.dtype), BIAS.to(h.dtype), True, 0.1, 1e-2
     ),
+    "instance, from torch": lambda h: torch.instance_norm(
+        h, WEIGHT.to(h.dtype), BIAS.to(h.dtype), None, None, True, 0.1, 1e-2, False
+    ),
     "instance, fixed": lambda h: F.instance_norm(
         h, BIAS.to(h.dtype), WEIGHT.to(h.dtype).abs(), use_input_stats=False
     ),

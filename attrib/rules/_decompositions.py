@@ -1,6 +1,7 @@
 """Operations made of others: what a mode takes apart to see its pieces.
 
-Every function has the signature of the torch function it stands for.
+Every function has the signature of the torch function it stands for, and gives `NotImplemented` for
+calls that it cannot take apart.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from torch.nn import functional as F
 
 from attrib._modes import instance_norm, layer_norm
 from attrib.errors import AttribValueError
+from attrib.rules._composites import COMPOSITES
+from attrib.rules._recurrent import RECURRENT
 
-__all__ = ["DECOMPOSITIONS", "LINEAR_IF"]
+__all__ = ["BIASED", "DECOMPOSITIONS", "LINEAR_IF"]
 
 
 def _divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -69,7 +72,30 @@ def _extreme(
 def _addmm(
     input: Tensor, first: Tensor, second: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    return beta * input + alpha * torch.matmul(first, second)
+    product = alpha * torch.matmul(first, second)
+    return beta * input + product if beta != 0 else product
+
+
+def _addbmm(
+    input: Tensor, first: Tensor, second: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    product = alpha * torch.bmm(first, second).sum(0)
+    return beta * input + product if beta != 0 else product
+
+
+def _addr(
+    input: Tensor, first: Tensor, second: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    product = alpha * torch.outer(first, second)
+    return beta * input + product if beta != 0 else product
+
+
+def _divide_down(input: Any, other: Any) -> Tensor:
+    return torch.floor(_divide(input, other))
+
+
+def _divide_down_reversed(input: Tensor, other: Any) -> Tensor:
+    return _divide_down(other, input)
 
 
 def _addcmul(input: Tensor, first: Tensor, second: Tensor, *, value: float = 1) -> Tensor:
@@ -101,6 +127,18 @@ def _deviation(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return torch.sqrt(_variance(input, *args, **kwargs))
 
 
+def _variance_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    dim = kwargs.get("dim", args[0] if args and not isinstance(args[0], bool) else None)
+    dims = tuple(range(input.ndim)) if dim is None else dim
+    mean = input.mean(dims, keepdim=kwargs.get("keepdim", False))
+    return _variance(input, *args, **kwargs), mean
+
+
+def _deviation_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    variance, mean = _variance_mean(input, *args, **kwargs)
+    return torch.sqrt(variance), mean
+
+
 def _glu(input: Tensor, dim: int = -1) -> Tensor:
     first, second = input.chunk(2, dim)
     return torch.mul(first, torch.sigmoid(second))
@@ -117,7 +155,7 @@ def _attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     if dropout_p > 0:
-        raise NotImplementedError("attention with dropout")
+        return NotImplemented
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
@@ -159,6 +197,33 @@ def _rms_norm(
     return (normal if weight is None else normal * weight).to(input.dtype)
 
 
+def _instance_norm(*args: Any, **kwargs: Any) -> Tensor:
+    if len(args) == 9:  # of torch.instance_norm, which puts the weights first
+        args = (args[0], *args[3:5], *args[1:3], *args[5:8])
+    return _instance_norm_of(*args, **kwargs)
+
+
+def _instance_norm_of(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if use_input_stats:
+        return instance_norm(input, None, None, weight, bias, eps=eps)
+    return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+
+
+def _random_relu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
+) -> Tensor:
+    return NotImplemented if training else F.leaky_relu(input, (lower + upper) / 2)
+
+
 def _batch_norm(*args: Any, **kwargs: Any) -> Tensor:
     raise AttribValueError(
         "batch_norm: mixes the examples of a batch in training mode, got training=True; call "
@@ -178,6 +243,33 @@ def _evaluating(
     **__: Any,
 ) -> bool:
     return not training
+
+
+def _not_drawing(input: Tensor, p: float = 0.5, training: Any = None, *_: Any, **more: Any) -> bool:
+    training = more.get("train", True) if training is None else training
+    return p == 0 or not training
+
+
+def _adding(*args: Any, reduce: str | None = None, **_: Any) -> bool:
+    named = [arg for arg in args if isinstance(arg, str)]
+    return (named[0] if named else reduce) in (None, "add", "sum", "mean")
+
+
+def _unbounded(*args: Any, max_norm: Any = None, **_: Any) -> bool:
+    # torch.embedding has a flag in its place.
+    return max_norm is None and (len(args) < 4 or args[3] is None or isinstance(args[3], bool))
+
+
+def _apart(function: Callable[..., Any], spatial: int) -> Callable[..., Any]:
+    """A linear map, and its bias added to it."""
+
+    def apart(*args: Any, bias: Any = None, **kwargs: Any) -> Tensor:
+        place = 3 if function is F.bilinear else 2
+        if len(args) > place:
+            bias, args = args[place], (*args[:place], None, *args[place + 1 :])
+        return function(*args, **kwargs) + bias.reshape(-1, *(1,) * spatial)
+
+    return apart
 
 
 def _descended(function: Any) -> Callable[..., Any]:
@@ -216,21 +308,60 @@ DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "addmm": _addmm,
     "addmv": _addmm,
     "baddbmm": _addmm,
+    "addbmm": _addbmm,
+    "addr": _addr,
+    "floor_divide": _divide_down,
+    "__floordiv__": _divide_down,
+    "__rfloordiv__": _divide_down_reversed,
     "addcmul": _addcmul,
     "addcdiv": _addcdiv,
     "lerp": _lerp,
     "var": _variance,
     "std": _deviation,
+    "var_mean": _variance_mean,
+    "std_mean": _deviation_mean,
+    "rrelu": _random_relu,
     "glu": _glu,
     "scaled_dot_product_attention": _attention,
     "multi_head_attention_forward": _descended(F.multi_head_attention_forward),
     "normalize": _descended(F.normalize),
+    "local_response_norm": _descended(F.local_response_norm),
+    "lp_pool1d": _descended(F.lp_pool1d),
+    "lp_pool2d": _descended(F.lp_pool2d),
+    "lp_pool3d": _descended(F.lp_pool3d),
     "layer_norm": layer_norm,
-    "instance_norm": instance_norm,
+    "instance_norm": _instance_norm,
     "group_norm": _group_norm,
     "rms_norm": _rms_norm,
     "batch_norm": _batch_norm,
+    **COMPOSITES,
+    **RECURRENT,
 }
 
 # Operations that are linear when they are called so.
-LINEAR_IF: dict[str, Callable[..., bool]] = {"batch_norm": _evaluating}
+LINEAR_IF: dict[str, Callable[..., bool]] = {
+    "batch_norm": _evaluating,
+    "dropout": _not_drawing,
+    "dropout1d": _not_drawing,
+    "dropout2d": _not_drawing,
+    "dropout3d": _not_drawing,
+    "feature_dropout": _not_drawing,
+    "alpha_dropout": _not_drawing,
+    "feature_alpha_dropout": _not_drawing,
+    "scatter": _adding,
+    "scatter_reduce": _adding,
+    "index_reduce": _adding,
+    "embedding": _unbounded,
+}
+
+# Where a bias is variable itself: the map without it, and the sum.
+BIASED: dict[str, Callable[..., Tensor]] = {
+    "linear": _apart(F.linear, 0),
+    "bilinear": _apart(F.bilinear, 0),
+    "conv1d": _apart(F.conv1d, 1),
+    "conv2d": _apart(F.conv2d, 2),
+    "conv3d": _apart(F.conv3d, 3),
+    "conv_transpose1d": _apart(F.conv_transpose1d, 1),
+    "conv_transpose2d": _apart(F.conv_transpose2d, 2),
+    "conv_transpose3d": _apart(F.conv_transpose3d, 3),
+}

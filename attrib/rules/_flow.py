@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from attrib._carriers import Carrier
-from attrib._transforms import compiling, constant, seen_by_compilers
+from attrib._carriers import Carrier, Token
+from attrib._transforms import compiling, constant, inside, seen_by_compilers
 from attrib.errors import AttribTypeError, AttribValueError
-from attrib.rules._decompositions import DECOMPOSITIONS, LINEAR_IF
-from attrib.rules._operations import NAMED, OPERATIONS, Kind, Operation
+from attrib.rules._decompositions import BIASED, DECOMPOSITIONS, LINEAR_IF
+from attrib.rules._operations import NAMED, OPERATIONS, Kind, Operation, of_operator
+from attrib.rules._origins import Origins
+from attrib.rules._refusals import (
+    refuse,
+    refuse_compiled,
+    refuse_training,
+    refuse_unseen,
+    where,
+)
 
-__all__ = ["Call", "Flow", "Rule", "check_rules", "refuse"]
+__all__ = ["Call", "Flow", "Rule", "by_name", "check_rules", "refuse", "where", "written"]
 
 
 class Call:
@@ -27,6 +33,8 @@ class Call:
         operation: What is called.
         inputs: The tensors that depend on the variables.
         references: What stood in their places at the baseline, for methods that have one.
+        shares: What carries relevance to them that no gradient could, for methods that have such.
+        passed: The same for the result, where a rule knows it.
         args, kwargs: Everything it was called with, without a flag ``inplace``.
     """
 
@@ -37,6 +45,8 @@ class Call:
         self.args, self.kwargs = args, kwargs
         self._active = flow.active
         self.references: list[Tensor] = []
+        self.shares: list[Tensor | None] = []
+        self.passed: Tensor | None = None
         self.inputs = tuple(_tensors((args, tuple(kwargs.values())), flow.active))
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -85,31 +95,47 @@ class Flow(TorchFunctionMode):
         # Where the model records nothing, inside of its own no_grad, nothing depends on anything.
         self.recorded = torch.is_grad_enabled()
         self.marked: dict[int, Tensor] = {}
+        self.origins = None if self.traced else Origins(variables)
         for variable in variables:
             self.mark(variable)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        operation = _by_name(name, func) if self.traced else OPERATIONS.get(func)
-        if operation is not None and operation.kind is Kind.FREE:
-            return func(*args, **kwargs)
-        if not _tensors((args, tuple(kwargs.values())), self.active):
-            return func(*args, **kwargs)
         if compiling() and not self.traced:
             refuse_compiled()
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        operation = by_name(name, func) if self.traced else OPERATIONS.get(func)
+        if operation is None and not self.traced:
+            operation = of_operator(func)
+        if operation is not None and operation.kind is Kind.FREE:
+            if operation.inplace:
+                self.overwritten(args[0])
+            result = func(*args, **kwargs)
+            self.left(name, args, kwargs, result)
+            return result
+        if not _tensors((args, tuple(kwargs.values())), self.active):
+            result = func(*args, **kwargs)
+            self.left(name, args, kwargs, result)
+            return result
+        self.entered(name, args, kwargs)
         own = next((rule for function, rule in self.own if function is func), None)
+        if own is None and operation is None:
+            own = self.rules.get(name)
         if own is not None or (operation is not None and operation.kind is not Kind.LINEAR):
             operation = operation or Operation(name, Kind.RULED, "", func)
             return self.changed(operation, own, args, kwargs)
         if operation is None and self.unknown == "refuse" and name not in _ACCESS:
             refuse(name)
+        if operation is not None and operation.inplace:
+            self.overwritten(args[0])
+            result = operation.function(*args, **kwargs)
+            self.mark_written(args[0])
+            self.mark(result)  # for a compiler another object
+            return result
         result = (operation.function if operation is not None else func)(*args, **kwargs)
         self.mark(result)
-        if operation is not None and operation.inplace:
-            self.mark(args[0])
         return result
 
     def changed(
@@ -120,36 +146,61 @@ class Flow(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         """A call that is not plainly linear, or has a rule of its own."""
-        target, args, kwargs = _written(operation, args, kwargs)
+        target, args, kwargs = written(operation, args, kwargs)
         if target is not None and not (self.carrier.light and operation.kind is Kind.RULED):
-            args = (target.clone(), *args[1:])
-            self.mark(args[0])
+            written_to = target.clone()
+            self.mark(written_to)
+            args = tuple(written_to if arg is target else arg for arg in args)
         call = Call(operation, args, kwargs, self)
         rule = own or self.rule_for(call)
-        if rule is not None:
-            result = self.ruled(rule, call)
-        elif operation.name in LINEAR_IF and LINEAR_IF[operation.name](*args, **kwargs):
-            result = call(*call.inputs)
-        elif operation.kind is Kind.DECOMPOSED and self.decompose:
+        if self.decompose and own is None and self.biased(call):
             with self:
-                result = DECOMPOSITIONS[operation.name](*args, **kwargs)
-        elif len(call.inputs) == 1 and operation.kind is Kind.WEIGHTED:
+                result = BIASED[operation.name](*args, **kwargs)
+        elif rule is not None:
+            result = self.ruled(rule, call)
+        elif len(call.inputs) == 1 and _linear(call):
             result = call(*call.inputs)
-        elif self.unknown == "refuse":
-            refuse(operation.name)
         else:
-            result = call(*call.inputs)
+            result = self.taken_apart(call)
         if target is not None:
             self.overwritten(target)
             result = target.copy_(result)
+            self.mark_written(target)
         self.mark(result)
         return result
+
+    def taken_apart(self, call: Call) -> Any:
+        """The result of a call that is not linear and has no rule."""
+        operation, result = call.operation, NotImplemented
+        if operation.kind is Kind.DECOMPOSED and self.decompose:
+            with self:
+                result = DECOMPOSITIONS[operation.name](*call.args, **call.kwargs)
+        elif operation.name == "abs" and self.decompose and call.inputs[0].is_complex():
+            with self:
+                result = torch.hypot(call.inputs[0].real, call.inputs[0].imag)
+        if result is not NotImplemented:
+            return result
+        if self.unknown == "refuse":
+            if operation.family == "dropout":
+                refuse_training(operation.name)
+            refuse(operation.name, len(call.inputs))
+        return call(*call.inputs)
+
+    def biased(self, call: Call) -> bool:
+        """Whether a bias is variable itself."""
+        if call.operation.name not in BIASED or len(call.inputs) < 2:
+            return False
+        place = 3 if call.operation.name == "bilinear" else 2
+        bias = call.args[place] if len(call.args) > place else call.kwargs.get("bias")
+        return isinstance(bias, Tensor) and self.active(bias)
 
     def rule_for(self, call: Call) -> Rule | None:
         """The rule of this call, by name or by family."""
         operation = call.operation
         if operation.kind is Kind.WEIGHTED and len(call.inputs) > 1:
-            return self.rules.get("product")
+            return self.rules.get("product") if len(call.inputs) == 2 else None
+        if operation.kind is Kind.RULED and any(x.is_complex() for x in call.inputs):
+            return None  # rules are about real numbers
         found = self.rules.get(operation.name)
         return self.rules.get(operation.family) if found is None else found
 
@@ -163,10 +214,12 @@ class Flow(TorchFunctionMode):
     def mark(self, result: Any) -> None:
         """Remember that a result depends on the variables."""
         if isinstance(result, Tensor):
-            if result.is_floating_point() and torch.is_grad_enabled() is self.recorded:
+            if not (result.is_floating_point() or result.is_complex()):
+                self.shadow(result)
+            elif torch.is_grad_enabled() is self.recorded:
                 if self.traced:
                     self.marked[id(result)] = result
-                elif not self.active(result):
+                elif not self.has_marked(result):
                     # On the tensor itself, so that none is kept alive.
                     own: Any = result
                     own._attrib_flows = (*getattr(result, "_attrib_flows", ()), self)
@@ -174,12 +227,54 @@ class Flow(TorchFunctionMode):
             for part in result:  # pyright: ignore[reportUnknownVariableType]
                 self.mark(part)
 
+    def mark_written(self, target: Tensor) -> None:
+        """Remember that what was written to, and what it is a view of, depends on the variables."""
+        self.mark(target)
+        if target._base is not None:  # pyright: ignore[reportPrivateUsage]
+            self.mark(target._base)  # pyright: ignore[reportPrivateUsage]
+
     def active(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on the variables."""
         if self.traced:
-            return id(tensor) in self.marked
+            return self.traced_active(tensor)
+        if self.has_marked(tensor):
+            return True
+        base = tensor._base  # pyright: ignore[reportPrivateUsage]
+        # A view that was taken before something was written to what it views.
+        if base is not None and tensor.requires_grad is base.requires_grad:
+            return self.has_marked(base)
+        if any(self.has_marked(wrapped) for wrapped in inside(tensor)):
+            return True
+        origin = None if self.origins is None else self.origins.unseen(tensor)
+        if origin is not None:
+            refuse_unseen(origin)
+        return False
+
+    def traced_active(self, tensor: Tensor) -> bool:
+        """Whether a tensor depends on the variables, while a compiler traces."""
+        if id(tensor) in self.marked:
+            return True
+        # A compiler reads attributes, such as x.T, without asking a mode.
+        hidden = isinstance(self.carrier, Token) and tensor.requires_grad
+        return hidden and not isinstance(tensor, torch.nn.Parameter)
+
+    def has_marked(self, tensor: Tensor) -> bool:
+        """Whether `mark` was called with this very tensor."""
         flows = getattr(tensor, "_attrib_flows", None)
         return flows is not None and self in flows
+
+    def seen(self, result: Any) -> None:
+        """The final result must have come out of operations that were followed."""
+        _tensors(result, self.active)
+
+    def shadow(self, result: Tensor) -> None:
+        """A result depends on the variables without having a derivative."""
+
+    def left(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """A call without derivative is done."""
+
+    def entered(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A call with derivative is about to be done."""
 
 
 def check_rules(rules: Any) -> dict[Any, Rule]:
@@ -201,44 +296,12 @@ def _refuse_rules(what: str) -> NoReturn:
     )
 
 
-def refuse(name: str) -> NoReturn:
-    """There is no rule for an operation."""
-    raise AttribValueError(
-        f"{name}: has no rule{_where()}, and what its gradient stands for is unknown; pass "
-        f'rules={{{name!r}: rule}}, or unknown="gradient" to accept the gradient of whatever is '
-        "not known",
-        code="rules.unknown",
-    )
-
-
-def refuse_compiled() -> NoReturn:
-    """A compiled model inside of a score that is not compiled itself."""
-    raise AttribTypeError(
-        "f: calls a model compiled by torch.compile, whose operations cannot be followed; "
-        "attribute to the model it was made of (compiled._orig_mod) and compile the attribution",
-        code="rules.compiled",
-    )
-
-
 @constant
 def _show_operations() -> None:
     seen_by_compilers(OPERATIONS)
 
 
-def _where() -> str:
-    """Where the user's code called what is being computed."""
-    if compiling():
-        return ""
-    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.split(".")[0] not in ("torch", "attrib", "einops"):
-            return f" (called in {frame.f_code.co_filename}, line {frame.f_lineno})"
-        frame = frame.f_back
-    return ""
-
-
-def _by_name(name: str, func: Any) -> Operation | None:
+def by_name(name: str, func: Any) -> Operation | None:
     """What a compiler calls by this name: its function objects are not those of the table."""
     found = NAMED.get(name)
     if found is None or found.inplace or name == "unflatten":
@@ -246,7 +309,7 @@ def _by_name(name: str, func: Any) -> Operation | None:
     return Operation(found.name, found.kind, found.family, func, False, found.flag)
 
 
-def _written(
+def written(
     operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor | None, tuple[Any, ...], dict[str, Any]]:
     """The tensor a call writes to, and the call without saying so."""
@@ -257,12 +320,23 @@ def _written(
     elif operation.flag is not None and operation.flag < len(args):
         inplace = args[operation.flag]
         args = (*args[: operation.flag], False, *args[operation.flag + 1 :])
-    if "out" in kwargs:
+    if kwargs.get("out") is not None:
         raise AttribValueError(
             f"{operation.name}: writes to out=, which has no derivative; leave out= away",
             code="rules.out",
         )
     return (args[0] if inplace else None), args, kwargs
+
+
+def _linear(call: Call) -> bool:
+    """Whether a call is linear in its one input."""
+    kind, name = call.operation.kind, call.operation.name
+    if kind is Kind.FIRST:
+        first = call.args[0] if call.args else call.kwargs.get("input")
+        return call.inputs[0] is first
+    return kind is Kind.WEIGHTED or (
+        name in LINEAR_IF and LINEAR_IF[name](*call.args, **call.kwargs)
+    )
 
 
 def _tensors(value: Any, active: Callable[[Tensor], bool]) -> list[Tensor]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from attrib._carriers import Carrier, Plain
-from attrib._transforms import compiling
+from attrib._transforms import compiling, concrete
 from attrib.errors import AttribValueError
-from attrib.rules._flow import Call, Flow, Rule
+from attrib.rules._flow import Call, Flow, Rule, where
 
 __all__ = ["OtherPathError", "Recording", "References", "Replaying"]
 
@@ -26,11 +26,16 @@ class References:
     Attributes:
         calls: Name and inputs of each.
         used: How many of them have been asked for.
+        choices: Conditions, indices and other numbers that came from the input without derivative.
+        chosen: How many of them have been compared.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[Tensor]]] = []
         self.used = 0
+        self.choices: list[Any] = []
+        self.pieces: dict[int, tuple[Tensor, Any]] = {}
+        self.chosen = 0
 
     def next(self, call: Call) -> list[Tensor]:
         """The inputs of the same call at the baseline."""
@@ -47,13 +52,83 @@ class References:
             )
         return inputs
 
+    def same(self, name: str, choice: Any) -> None:
+        """A choice must be what it was at the baseline."""
+        if self.chosen == len(self.choices):
+            _refuse_path(f"one more choice by {name}")
+        recorded = self.choices[self.chosen]
+        self.chosen += 1
+        if not _equal(recorded, choice):
+            raise AttribValueError(
+                f"{name}: is given a condition, an index or a detached number that depends on x"
+                f"{where()}, got another at x than at the baseline, and what that owes to x is "
+                "unknown; write it by relu, maximum or the like, or take it for a constant by "
+                'unknown="gradient"',
+                code="rules.choice",
+            )
+
+    def clear(self) -> None:
+        """Let go of all tensors, some of which know the flow that knows them."""
+        self.calls.clear()
+        self.choices.clear()
+        self.pieces.clear()
+
     def finish(self) -> None:
         """All of them must have been used."""
         if self.used < len(self.calls):
             _refuse_path(f"no {self.calls[self.used][0]}")
 
 
-class Recording(Flow):
+class _Comparing(Flow):
+    """Follows what depends on the variables without a derivative."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        variables: list[Tensor],
+        rules: Mapping[Any, Rule],
+        unknown: str,
+        references: References,
+    ) -> None:
+        self.compares = unknown == "refuse" and all(concrete(leaf) for leaf in variables)
+        super().__init__(carrier, variables, rules, unknown)
+        self.references = references
+
+    def chosen(self, name: str, choice: Any) -> None:
+        """Something that came from the variables without derivative decides what is computed."""
+
+    def shadow(self, result: Tensor) -> None:
+        """See `Flow`."""
+        if self.compares:
+            own: Any = result
+            own._attrib_shadows = (*getattr(result, "_attrib_shadows", ()), self)
+
+    def left(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """See `Flow`."""
+        if not self.compares or name in _EMPTY:
+            return
+        parts = _parts((args, tuple(kwargs.values())))
+        if not any(self.has_marked(part) or self.shadowed(part) for part in parts):
+            return
+        if name in _DECIDING:
+            self.chosen(name, result)
+        for part in _parts(args[:1] if result is None else result):
+            if not self.has_marked(part):
+                self.shadow(part)
+
+    def entered(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See `Flow`."""
+        if self.compares:
+            for part in _parts((args, tuple(kwargs.values()))):
+                if self.shadowed(part) and not self.has_marked(part):
+                    self.chosen(name, part)
+
+    def shadowed(self, tensor: Tensor) -> bool:
+        """Whether `shadow` was called with this very tensor."""
+        return any(flow is self for flow in getattr(tensor, "_attrib_shadows", ()))
+
+
+class Recording(_Comparing):
     """At the baseline: everything as it is, with the inputs of calls that have a rule kept."""
 
     def __init__(
@@ -63,8 +138,13 @@ class Recording(Flow):
         unknown: str,
         references: References,
     ) -> None:
-        super().__init__(Plain(light=not torch.is_grad_enabled()), variables, rules, unknown)
-        self.references = references
+        carrier = Plain(light=not torch.is_grad_enabled())
+        super().__init__(carrier, variables, rules, unknown, references)
+
+    def chosen(self, name: str, choice: Any) -> None:
+        """See `_Comparing`."""
+        copied = choice.detach().clone() if isinstance(choice, Tensor) else choice
+        self.references.choices.append(copied)
 
     def ruled(self, rule: Rule, call: Call) -> Any:
         """See `Flow`."""
@@ -83,19 +163,12 @@ class Recording(Flow):
                     inputs[place] = tensor.clone()
 
 
-class Replaying(Flow):
+class Replaying(_Comparing):
     """At the input: every rule is handed what its call was given at the baseline."""
 
-    def __init__(
-        self,
-        carrier: Carrier,
-        variables: list[Tensor],
-        rules: Mapping[Any, Rule],
-        unknown: str,
-        references: References,
-    ) -> None:
-        super().__init__(carrier, variables, rules, unknown)
-        self.references = references
+    def chosen(self, name: str, choice: Any) -> None:
+        """See `_Comparing`."""
+        self.references.same(name, choice)
 
     def ruled(self, rule: Rule, call: Call) -> Any:
         """See `Flow`."""
@@ -122,3 +195,28 @@ def _refuse_path(what: str) -> None:
         "operation by operation, so branches and loops must not depend on the numbers in x",
         code="rules.path",
     )
+
+
+def _parts(value: Any) -> list[Tensor]:
+    """The tensors in nested arguments."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [tensor for part in value for tensor in _parts(part)]  # pyright: ignore[reportUnknownVariableType]
+    return []
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+        return type(first) is type(second) and first == second
+    if first.shape != second.shape:
+        return False
+    return bool(((first == second) | ((first != first) & (second != second))).all())
+
+
+# What Python decides by.
+_DECIDING = frozenset(("__bool__", "__int__", "__index__", "__contains__")) | frozenset(
+    ("is_nonzero", "equal", "allclose", "item", "tolist")
+)
+# Memory with anything in it, until it is written to.
+_EMPTY = frozenset(("empty_like", "new_empty", "new_empty_strided"))

@@ -80,7 +80,7 @@ def _quotient(above: Tensor, below: Tensor) -> Tensor:
     return above / torch.where(below == 0, 1, below)
 
 
-def secant(call: Any, at: Tensor, reference: Tensor, value: Tensor, carrier: Carrier) -> Tensor:
+def secant(call: Call, at: Tensor, reference: Tensor, value: Tensor, carrier: Carrier) -> Tensor:
     """:math:`(f(x) - f(x')) / (x - x')`, without the noise of a difference of nearly equal numbers.
 
     Where both points are so close that the mean of the derivatives at both ends misses the
@@ -93,10 +93,16 @@ def secant(call: Any, at: Tensor, reference: Tensor, value: Tensor, carrier: Car
     near = step.abs() <= precision ** (1 / 3) * (1 + at.abs())
     if concrete(near) and not near.any():
         return quotient
-    ends = carrier.slope(call, at), carrier.slope(call, reference.expand_as(at))
+    function = _hardsigmoid if call.operation.name == "hardsigmoid" else call
+    ends = carrier.slope(function, at), carrier.slope(function, reference.expand_as(at))
     error = (ends[0] - ends[1]).abs() * step.abs()
     smooth = near & (error <= 4 * precision * (1 + value.abs()))
     return torch.where(smooth, (ends[0] + ends[1]) / 2, quotient)
+
+
+def _hardsigmoid(x: Tensor) -> Tensor:
+    """The same, with a second derivative."""
+    return (x / 6 + 0.5).clamp(0, 1)
 
 
 def product(call: Call, carrier: Carrier) -> Tensor:
@@ -227,7 +233,9 @@ def _returned(call: Call, carrier: Carrier, value: Tensor, surrogate: Tensor, in
         return carrier.carried(value, surrogate)
     result = carrier.carried(value, surrogate)
     spelling = getattr(call.operation.function, "__name__", "")
-    return (result, index) if spelling in _WITH_INDICES else result
+    # A compiler calls the function that decides by a flag, where Python has decided already.
+    both = spelling in _WITH_INDICES or call.kwargs.get("return_indices", False)
+    return (result, index) if both else result
 
 
 def _entries(call: Call, x: Tensor, index: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from attrib._transforms import transforming
 from attrib._tree import differentiable, leaves, length, tree_map
 from attrib.gradient import grad_and_score
 from attrib.rules._flow import Call, Flow, Rule
-from attrib.rules._secants import crossing
+from attrib.rules._secants import SCALE, crossing, small
 from attrib.rules.deep_lift import RESCALE, deep_lift
 from attrib.types import Score, Tree
 
@@ -61,7 +61,10 @@ class _Neighbours(Flow):
     reference of the next, the first its own."""
 
     def __init__(self, points: int, rows: int, carrier: Carrier, variables: list[Tensor]) -> None:
-        super().__init__(carrier, variables, {**RESCALE, **_RULES})
+        rules = {**RESCALE, **_RULES}
+        if carrier.light:
+            rules["relu"] = self._rectified
+        super().__init__(carrier, variables, rules)
         self.points = points
         if any(leaf.ndim == 0 or leaf.shape[0] != rows for leaf in variables):
             raise _NotRowsError
@@ -71,12 +74,25 @@ class _Neighbours(Flow):
         call.references = [self._before(tensor) for tensor in call.inputs]
         return rule(call, self.carrier)
 
+    def _rectified(self, call: Call, carrier: Carrier) -> Tensor:
+        """As `rectified` does, on parts of what is there already."""
+        x = call.inputs[0]
+        at = carrier.frozen(x)
+        value, rows = call(at), self._rows(x)
+        slope = torch.zeros_like(value)
+        step = torch.sub(at[rows:], at[:-rows]).add_(small(x.dtype))
+        torch.sub(value[rows:], value[:-rows], out=slope[rows:]).div_(step)
+        return carrier.carried(value, x, slope, by=SCALE)
+
     def _before(self, tensor: Tensor) -> Tensor:
+        rows, at = self._rows(tensor), self.carrier.frozen(tensor)
+        return torch.cat([at[:rows], at[:-rows]])
+
+    def _rows(self, tensor: Tensor) -> int:
         rows, rest = divmod(tensor.shape[0] if tensor.ndim else 1, self.points)
         if rest:
             raise _NotRowsError
-        at = self.carrier.frozen(tensor)
-        return torch.cat([at[:rows], at[:-rows]])
+        return rows
 
 
 def _shared(f: Batched, points: Tree, args: tuple[Any, ...]) -> Tree | None:

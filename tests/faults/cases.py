@@ -88,6 +88,16 @@ def takes_score(m: Method) -> bool:
     return not m.targets
 
 
+def by_rules(m: Method) -> bool:
+    """Methods that follow a model operation by operation."""
+    return m.name in ("guided_backprop", "deconvolution") or compares(m)
+
+
+def compares(m: Method) -> bool:
+    """Methods that compare a model with itself at a baseline."""
+    return "deep_lift" in m.name
+
+
 def X() -> Tensor:
     """The input of the plain problem."""
     return plain().x
@@ -1180,7 +1190,16 @@ add(
     "dropout, stochastic",
     lambda: changed(model=models.Dropped().train(), stochastic=True),
     like(lambda: changed(model=models.Dropped().train(), stochastic=True)),
+    lambda m: not compares(m),
     # The model draws from the global generator: its own doing.
+    ignore=frozenset({"torch rng"}),
+)
+add(
+    "model",
+    "dropout that differs at the baseline",
+    lambda: changed(model=models.Dropped().train(), stochastic=True),
+    Refused("rules.training", r"dropout: .*model\.eval", calls=2),
+    compares,
     ignore=frozenset({"torch rng"}),
 )
 
@@ -1218,7 +1237,14 @@ add(
     "raises in the backward pass",
     lambda: changed(model=Changed(after=lambda out: models.FailingBackward.apply(out, [_MINE]))),
     Passes(_MINE),
-    uses_gradients,
+    lambda m: uses_gradients(m) and not by_rules(m),
+)
+add(
+    "model",
+    "an operation of its own",
+    lambda: changed(model=Changed(after=lambda out: models.FailingBackward.apply(out, [_MINE]))),
+    Refused("rules.unseen", r"autograd\.Function", calls=3),
+    by_rules,
 )
 
 
@@ -1379,7 +1405,7 @@ add(
     "model",
     "full backward hook, recording gradients",
     lambda: changed(model=_hooked("backward")),
-    Raises(RuntimeError, "hook|setup_context"),
+    lambda m: like(plain) if by_rules(m) else Raises(RuntimeError, "hook|setup_context"),
     uses_gradients,
     modes=(True,),
 )
@@ -1387,7 +1413,8 @@ add(
     "model",
     "checkpointing",
     lambda: changed(model=models.Checkpointed(use_reentrant=False)),
-    like(plain),
+    # Evaluated again without the rules, it saves other tensors.
+    lambda m: Raises(RuntimeError, "checkpoint") if compares(m) else like(plain),
     is_not(HESSIANS),
     modes=(False,),
 )
@@ -1397,7 +1424,7 @@ add(
     lambda: changed(model=models.Checkpointed(use_reentrant=True)),
     Raises(RuntimeError, "use_reentrant|checkpoint"),
     # Those that also look at the plain score make torch warn that nothing requires a gradient.
-    lambda m: uses_gradients(m) and m.name not in (GUIDED, HESSIANS),
+    lambda m: uses_gradients(m) and m.name not in (GUIDED, HESSIANS) and not by_rules(m),
     modes=(False,),
 )
 add(

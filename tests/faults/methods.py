@@ -131,6 +131,10 @@ def _expected(f: Any, **options: Any) -> Any:
     return attrib.expected(attrib.integrated_gradients(f, steps=3), **options)
 
 
+def _expected_lift(f: Any, **options: Any) -> Any:
+    return attrib.expected(attrib.deep_lift(f), **options)
+
+
 def _per_target(inner: Callable[..., Any], *lead: Any) -> Callable[[Problem, dict[str, Any]], Any]:
     def call(p: Problem, options: dict[str, Any]) -> Any:
         targets = options.pop("targets", DEFAULT)
@@ -252,6 +256,22 @@ METHODS: tuple[Method, ...] = (
         _per_target(lambda f: attrib.integrated_gradients(f, steps=2), 0),
         takes=frozenset({"chunk_size", "targets"}),
         targets=True,
+    ),
+    Method("guided_backprop", _plain(attrib.guided_backprop), points=False),
+    Method("deconvolution", _plain(attrib.deconvolution), points=False),
+    Method("deep_lift", _with_base(attrib.deep_lift, "baseline"), "baseline"),
+    Method(
+        "deep_lift reveal-cancel",
+        _with_base(attrib.deep_lift, "baseline"),
+        "baseline",
+        {"rule": "reveal-cancel"},
+    ),
+    Method(
+        "expected deep_lift",
+        _with_base(_expected_lift, "baselines"),
+        "baselines",
+        {},
+        frozenset({"chunk_size", "reduce"}),
     ),
     Method("completeness", _completeness, "baseline", points=False),
 )

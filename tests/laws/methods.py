@@ -59,6 +59,9 @@ class Sample(NamedTuple):
     baselines: Tree
 
 
+TWINS = frozenset({"functional", "in place", "clamp", "where", "leaky"})
+
+
 @dataclass(frozen=True)
 class MethodInfo:
     """One method.
@@ -74,6 +77,8 @@ class MethodInfo:
         pairs: Whether the attribution is a matrix of features.
         precise: Options that leave no error but rounding on smooth networks, where those of the
             factory do not.
+        odd: The attribution of ``-f`` has the size of that of ``f``.
+        twins: The spellings of a ReLU by which it is attributed alike.
     """
 
     name: str
@@ -85,6 +90,8 @@ class MethodInfo:
     degree: int = 1
     pairs: bool = False
     precise: dict[str, Any] = field(default_factory=dict)
+    odd: bool = True
+    twins: frozenset[str] = TWINS
 
     def attribute(self, f: Score, *, seed: int = 0, **options: Any) -> Attribute:
         """The attribution of a score, with a generator of its own."""
@@ -166,6 +173,10 @@ def _expected(f: Score, **options: Any) -> Attribute:
     return attrib.expected(attrib.integrated_gradients(f, steps=64), **options)
 
 
+def _expected_lift(f: Score, **options: Any) -> Attribute:
+    return attrib.expected(attrib.deep_lift(f), **options)
+
+
 def _one_target(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
     """A score as the second of two outputs, attributed by `per_target`."""
 
@@ -192,6 +203,12 @@ _GRADIENT = _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC, Law.SPLIT}
 _PATH = _GRADIENT | {Law.ANCHORED, Law.AFFINE}
 _INTEGRAL = _PATH | {Law.COMPLETE}
 _NOISE = _TRANSFORMS | {Law.UNDISTURBED, Law.NESTED}
+_RELUS = frozenset({"functional", "in place"})
+# Conditions that depend on x are refused.
+_NO_CONDITIONS = TWINS - {"where"}
+# The rules of guided backpropagation and DeepLift do not add up over scores.
+_RULED = _ROWS | _TRANSFORMS | {Law.SYMMETRIC, Law.SPLIT}
+_LIFT = _RULED | {Law.COMPLETE, Law.ANCHORED, Law.AFFINE}
 
 METHODS = [
     MethodInfo("saliency", attrib.saliency, _GRADIENT, chunked=False),
@@ -352,5 +369,60 @@ METHODS = [
         _one_target(_options(attrib.integrated_gradients, steps=64)),
         (_INTEGRAL | {Law.ANTISYMMETRIC}) - {Law.NESTED},
         takes="baseline",
+    ),
+    # What is called relu is what they are about.
+    MethodInfo(
+        "guided_backprop",
+        attrib.guided_backprop,
+        _RULED,
+        chunked=False,
+        odd=False,
+        twins=_RELUS,
+    ),
+    MethodInfo(
+        "deconvolution",
+        attrib.deconvolution,
+        _RULED,
+        chunked=False,
+        odd=False,
+        twins=_RELUS,
+    ),
+    MethodInfo(
+        "deep_lift",
+        attrib.deep_lift,
+        _LIFT | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        twins=_NO_CONDITIONS,
+        chunked=False,
+    ),
+    MethodInfo(
+        "deep_lift[multipliers]",
+        _options(attrib.deep_lift, multiply=False),
+        _RULED,
+        takes="baseline",
+        twins=_NO_CONDITIONS,
+        chunked=False,
+    ),
+    MethodInfo(
+        "deep_lift[reveal-cancel]",
+        _options(attrib.deep_lift, rule="reveal-cancel"),
+        _LIFT | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        twins=_NO_CONDITIONS,
+        chunked=False,
+    ),
+    MethodInfo(
+        "expected(deep_lift)",
+        _expected_lift,
+        _LIFT,
+        takes="baselines",
+        twins=_NO_CONDITIONS,
+    ),
+    MethodInfo(
+        "per_target(deep_lift)",
+        _one_target(attrib.deep_lift),
+        (_LIFT | {Law.ANTISYMMETRIC}) - {Law.NESTED},
+        takes="baseline",
+        twins=_NO_CONDITIONS,
     ),
 ]
