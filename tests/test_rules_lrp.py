@@ -175,7 +175,8 @@ def test_identity_passes_all_relevance_through_any_function_of_one_number() -> N
 
 def test_nothing_passes_a_function_at_zero() -> None:
     f = lambda x: torch.exp(x @ torch.tensor([2.0, 1.0]))
-    assert attrib.lrp(f)(torch.tensor([1.0, -2.0])).tolist() == [0.0, 0.0]
+    attribute = attrib.lrp(f, composite=r.epsilon(0.0))
+    assert attribute(torch.tensor([1.0, -2.0])).tolist() == [0.0, 0.0]
 
 
 def test_the_winner_of_a_maximum_takes_all() -> None:

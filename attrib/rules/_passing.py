@@ -11,7 +11,7 @@ from attrib._carriers import Carrier
 from attrib.rules._flow import Call, Rule, refuse
 from attrib.rules._secants import SCALE
 
-__all__ = ["fresh", "frozen", "gradient", "identity", "passing", "stops", "uniform"]
+__all__ = ["frozen", "gradient", "identity", "passing", "stops", "uniform"]
 
 
 def identity() -> Rule:
@@ -87,12 +87,7 @@ def passing(x: Tensor, at: Tensor, value: Tensor, carrier: Carrier) -> Tensor:
     """A value that is a function of ``x``, one entry of the other, and hands on all relevance."""
     small = at.abs() < torch.finfo(at.dtype).tiny
     share = torch.where(small, 0, value / torch.where(small, 1, at))
-    return carrier.carried(fresh(value, carrier), x, share, by=SCALE)
-
-
-def fresh(value: Tensor, carrier: Carrier) -> Tensor:
-    """A value for the model, which may write over it; what is recorded keeps its own."""
-    return value if carrier.light else value.clone()
+    return carrier.carried(value, x, share, by=SCALE)
 
 
 def stops(rule: Rule) -> bool:

@@ -12,6 +12,7 @@ from attrib._carriers import Carrier, Plain
 from attrib._transforms import compiling, concrete
 from attrib.errors import AttribValueError
 from attrib.rules._flow import Call, Flow, Rule, where
+from attrib.rules._repeats import NotRepeatedError, Repeats
 
 __all__ = ["OtherPathError", "Recording", "References", "Replaying"]
 
@@ -24,13 +25,15 @@ class References:
     """What the operations with a rule were called with at the baseline, in order.
 
     Attributes:
+        repeated: Which rows the baseline was shortened to.
         calls: Name and inputs of each.
         used: How many of them have been asked for.
         choices: Conditions, indices and other numbers that came from the input without derivative.
         chosen: How many of them have been compared.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: Repeats | None = None) -> None:
+        self.repeated = repeated
         self.calls: list[tuple[str, list[Tensor]]] = []
         self.used = 0
         self.choices: list[Any] = []
@@ -44,6 +47,9 @@ class References:
             _refuse_path(f"one more {name}")
         recorded, inputs = self.calls[self.used]
         self.used += 1
+        if self.repeated is not None and recorded == name and len(inputs) == len(call.inputs):
+            lengthened = self.repeated.lengthened
+            inputs = [lengthened(r, i) for r, i in zip(inputs, call.inputs, strict=True)]
         shapes = [tuple(tensor.shape) for tensor in call.inputs]
         if recorded != name or not _fit(inputs, call.inputs):
             _refuse_path(
@@ -54,6 +60,8 @@ class References:
 
     def same(self, name: str, choice: Any) -> None:
         """A choice must be what it was at the baseline."""
+        if self.repeated is not None:
+            raise NotRepeatedError
         if self.chosen == len(self.choices):
             _refuse_path(f"one more choice by {name}")
         recorded = self.choices[self.chosen]

@@ -21,7 +21,6 @@ from attrib._transforms import concrete
 from attrib.errors import AttribValueError
 from attrib.rules._flow import Call, Rule, refuse
 from attrib.rules._linear_maps import LinearMap, linear_map
-from attrib.rules._passing import fresh
 from attrib.rules._secants import SCALE
 
 __all__ = [
@@ -266,11 +265,11 @@ def _epsilon(epsilon: float, bias: bool, call: Call, carrier: Carrier) -> Tensor
         return y
     value = carrier.frozen(y)
     if bias:
-        return carrier.carried(fresh(value, carrier), y, _ratio(value, value, epsilon), by=SCALE)
+        return carrier.carried(value, y, _ratio(value, value, epsilon), by=SCALE)
     layer = _layer(call)
     z = y if layer.bias is None else layer.apply(layer.x, layer.weight, None)
     share = _ratio(value, carrier.frozen(z), epsilon)
-    return carrier.carried(fresh(value, carrier), z, share, by=SCALE)
+    return carrier.carried(value, z, share, by=SCALE)
 
 
 def _gamma(gamma: float, epsilon: float, bias: bool, call: Call, carrier: Carrier) -> Tensor:
@@ -285,7 +284,7 @@ def _gamma(gamma: float, epsilon: float, bias: bool, call: Call, carrier: Carrie
     down = _by_sign(layer, negative, positive, lowered, carrier)
     rising = torch.where(value > 0, _ratio(value, carrier.frozen(up), epsilon), 0)
     falling = torch.where(value < 0, _ratio(value, carrier.frozen(down), epsilon), 0)
-    return carrier.carried(fresh(value, carrier), up * rising + down * falling)
+    return carrier.carried(value, up * rising + down * falling)
 
 
 def _alpha_beta(
@@ -302,7 +301,7 @@ def _alpha_beta(
         loss = None if b is None else torch.where(b < 0, b, 0)
         down = _by_sign(layer, negative, positive, loss, carrier)
         surrogate = surrogate - down * (beta * _ratio(value, carrier.frozen(down), epsilon))
-    return carrier.carried(fresh(value, carrier), surrogate)
+    return carrier.carried(value, surrogate)
 
 
 def _direct(strength: Callable[[Tensor], Tensor], call: Call, carrier: Carrier) -> Tensor:
@@ -310,7 +309,8 @@ def _direct(strength: Callable[[Tensor], Tensor], call: Call, carrier: Carrier) 
     value, at = _value(layer, carrier), carrier.frozen(layer.x)
     weight = strength(layer.weight)
     total = layer.apply(torch.ones_like(at), weight, None)
-    # What an output hands on is `passed` times its relevance, value times gradient.
+    # What an output hands on is `passed` times its relevance, value times gradient. The value is
+    # recorded for that, and the model may write over what it gets.
     passed = layer.apply(_share(call, layer, at), weight, None) * _ratio(1, total, 0)
     call.passed = passed
     return carrier.carried(value.clone(), passed * value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from attrib.gradient import grad_and_score
 from attrib.rules._cancel import Revealing
 from attrib.rules._flow import Rule, check_rules
 from attrib.rules._references import OtherPathError, Recording, References, Replaying
+from attrib.rules._repeats import NotRepeatedError, Repeats, complete, repeats
 from attrib.rules._secants import elementwise, maximum, product, rectified, softmax
 from attrib.types import Attribute, Score, Tree
 
@@ -125,18 +126,44 @@ def deep_lift(
                 x,
                 check_baseline(baseline, x),
             )
-            try:
-                found = multipliers(x, start, args)
-            except OtherPathError:
-                if compiling():
-                    raise
-                # Once more: a model that was called twice at first has settled by now.
-                found = multipliers(x, start, args)
+            found = None
+            if rule == "rescale" and not rules and unknown == "refuse":
+                found = _from_fewer_rows(multipliers, f, x, start, args)
+            if found is None:
+                try:
+                    found, _ = multipliers(x, start, args)
+                except OtherPathError:
+                    if compiling():
+                        raise
+                    # Once more: a model that was called twice at first has settled by now.
+                    found, _ = multipliers(x, start, args)
             return tree_map(lambda m, a, b: m * (a - b), found, x, start) if multiply else found
 
         return attribute
 
     return inherit(f, method)
+
+
+def _from_fewer_rows(
+    multipliers: Callable[..., tuple[Tree, Tensor]],
+    f: Score,
+    x: Tree,
+    start: Tree,
+    args: tuple[Any, ...],
+) -> Tree | None:
+    """The multipliers, with the baseline evaluated once for all examples that share it.
+
+    Nothing tells where in a tensor of a model its rows are. If they are not where they are looked
+    for, in a sequence with time first for instance, shapes disagree or nothing adds up.
+    """
+    repeated = repeats(f, start, args)
+    if repeated is None:
+        return None
+    try:
+        found, rise = multipliers(x, start, args, repeated)
+    except (NotRepeatedError, OtherPathError):
+        return None
+    return found if complete(found, x, start, rise) else None
 
 
 def _multipliers(
@@ -147,9 +174,13 @@ def _multipliers(
     x: Tree,
     start: Tree,
     args: tuple[Any, ...],
-) -> Tree:
-    references = References()
-    own, *others = (tree_map(_copied, tree) for tree in (start, *args))
+    repeated: Repeats | None = None,
+) -> tuple[Tree, Tensor]:
+    references = References(repeated)
+    at_baseline, given = f, (start, *args)
+    if repeated is not None:
+        at_baseline, given = repeated.score(f), repeated.shortened(given)
+    own, *others = (tree_map(_copied, tree) for tree in given)
     variables = [leaf for leaf in leaves(own) if leaf is not None]
     starts = [leaf for leaf in leaves(start) if leaf is not None]
 
@@ -160,14 +191,16 @@ def _multipliers(
 
     try:
         with torch.enable_grad(), Recording(variables, rules, unknown, references):
-            score = _at_baseline(f, own, others)
-        multipliers, _ = grad_and_score(Overridden(f, flow))(x, *args)
+            score = _at_baseline(at_baseline, own, others)
+        multipliers, reached = grad_and_score(Overridden(f, flow))(x, *args)
         references.finish()
     finally:
         references.clear()
+    score = score if repeated is None else score[repeated.run]
     parts, spec = flatten(multipliers)
     found = iter(check_finite([part for part in parts if part is not None], score))
-    return unflatten(spec, [None if part is None else next(found) for part in parts])
+    whole = unflatten(spec, [None if part is None else next(found) for part in parts])
+    return whole, reached - score
 
 
 def _at_baseline(f: Score, start: Tree, args: list[Any]) -> Tensor:

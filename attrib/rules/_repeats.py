@@ -1,0 +1,101 @@
+"""Rows of a baseline that repeat each other, which need to be evaluated once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attrib._batched import Batched, Rows
+from attrib._carriers import Overridden
+from attrib._transforms import transforming
+from attrib._tree import differentiable, leaves, tree_map
+from attrib.types import Score, Tree
+
+__all__ = ["NotRepeatedError", "Repeats", "complete", "repeats"]
+
+
+class NotRepeatedError(Exception):
+    """Somewhere in the model, the rows do not follow each other along the first dimension."""
+
+
+class Repeats(NamedTuple):
+    """Rows in runs of equal ones.
+
+    Attributes:
+        first: Where each run begins, ``(runs,)``.
+        run: The run of every row, ``(rows,)``.
+    """
+
+    first: Tensor
+    run: Tensor
+
+    def shortened(self, tree: Tree) -> Tree:
+        """One row of each run, of every tensor that has rows."""
+        rows = len(self.run)
+
+        def leaf(part: Any) -> Any:
+            has_rows = isinstance(part, Tensor) and part.ndim > 0 and part.shape[0] == rows
+            return part[self.first] if has_rows else part
+
+        return tree_map(leaf, tree)
+
+    def score(self, f: Score) -> Score:
+        """The score of one row of each run."""
+        own = f.score if isinstance(f, Overridden) else f
+        if not isinstance(own, Batched):
+            return f
+        return replace(own, rows=Rows(self.shortened(own.rows.tensors), len(self.first)))
+
+    def lengthened(self, short: Tensor, like: Tensor) -> Tensor:
+        """What stands in a model for one row of each run, for all rows."""
+        runs, rows = len(self.first), len(self.run)
+        if (
+            short.ndim == 0
+            or short.shape[1:] != like.shape[1:]
+            or short.shape[0] * rows != like.shape[0] * runs
+        ):
+            raise NotRepeatedError
+        apart = short.reshape(runs, -1, *short.shape[1:])
+        if runs == 1:  # without a copy, where nothing but rows is along the first dimension
+            return apart.expand(rows, *apart.shape[1:]).reshape(like.shape)
+        return apart[self.run].reshape(like.shape)
+
+
+def repeats(f: Score, start: Tree, args: tuple[Any, ...]) -> Repeats | None:
+    """The runs of equal rows in a baseline, and in all arguments that have rows; ``None`` if there
+    is nothing to gain, or somebody may differentiate by one of them."""
+    if not isinstance(f, Batched) or transforming() or torch.is_grad_enabled():
+        return None
+    parts = [leaf for leaf in leaves(start) if isinstance(leaf, Tensor)]
+    if any(leaf.ndim == 0 for leaf in parts) or len({len(leaf) for leaf in parts}) != 1:
+        return None
+    rows = len(parts[0])
+    parts += [
+        leaf
+        for leaf in leaves(args)
+        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == rows
+    ]
+    if rows < 2 or any(not torch.equal(leaf[0], leaf[1]) for leaf in parts):
+        return None
+    changes = torch.zeros(rows - 1, dtype=torch.bool, device=parts[0].device)
+    for leaf in parts:
+        if leaf.stride(0) != 0:
+            changes |= (leaf[1:] != leaf[:-1]).reshape(rows - 1, -1).any(1)
+    run = torch.cat([changes.new_zeros(1), changes]).cumsum(0)
+    first = torch.cat([changes.new_ones(1), changes]).nonzero().squeeze(1)
+    return Repeats(first, run) if 2 * len(first) <= rows else None
+
+
+def complete(multipliers: Tree, x: Tree, start: Tree, rise: Tensor) -> bool:
+    """Whether multipliers explain the rise of a score from the baseline, as far as can be said in
+    the precision of its numbers: what is put in the wrong place is off by much more."""
+    total, size = torch.zeros_like(rise), rise.abs()
+    for m, a, b in zip(leaves(multipliers), leaves(x), leaves(start), strict=True):
+        if differentiable(a):
+            moved = (m * (a - b)).flatten(rise.ndim).to(rise.dtype)
+            total, size = total + moved.sum(-1), size + moved.abs().sum(-1)
+    gap = (total - rise).abs()
+    return bool(((gap <= 1e-2 * size) | ~gap.isfinite()).all())
