@@ -371,3 +371,16 @@ def test_what_a_score_writes_to_its_arguments_stays_inside() -> None:
         found = deep_lift(f, rule=rule)(x, baseline, factor)
         close(found, (x.relu() - baseline.relu()) * 2 * factor[:, None], 1e-13)
     assert all(torch.equal(a, b) for a, b in zip((x, baseline, factor), kept, strict=True))
+
+
+def test_what_leaves_torch_is_noticed_by_the_sum() -> None:
+    def f(x: Tensor) -> Tensor:
+        outside = torch.from_numpy(torch.sin(x.data).numpy())
+        return (torch.relu(x) + outside).sum(-1)
+
+    x = torch.tensor([[0.5, 1.5]])
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad), pytest.raises(attrib.AttribError) as refusal:
+            attrib.deep_lift(f)(x)
+        assert refusal.value.code in ("rules.incomplete", "rules.choice")
+    torch.testing.assert_close(attrib.deep_lift(f, unknown="gradient")(x), x)

@@ -72,6 +72,8 @@ def repeats(f: Score, start: Tree, args: tuple[Any, ...]) -> Repeats | None:
     parts = [leaf for leaf in leaves(start) if isinstance(leaf, Tensor)]
     if any(leaf.ndim == 0 for leaf in parts) or len({len(leaf) for leaf in parts}) != 1:
         return None
+    if any(leaf.is_floating_point() and not _telling(leaf.dtype) for leaf in parts):
+        return None
     rows = len(parts[0])
     parts += [
         leaf
@@ -89,13 +91,22 @@ def repeats(f: Score, start: Tree, args: tuple[Any, ...]) -> Repeats | None:
     return Repeats(first, run) if 2 * len(first) <= rows else None
 
 
-def complete(multipliers: Tree, x: Tree, start: Tree, rise: Tensor) -> bool:
-    """Whether multipliers explain the rise of a score from the baseline, as far as can be said in
+def complete(multipliers: Tree, x: Tree, start: Tree, reached: Tensor, before: Tensor) -> bool:
+    """Whether multipliers explain how a score has risen from the baseline, as far as can be said in
     the precision of its numbers: what is put in the wrong place is off by much more."""
+    rise = (reached - before).detach()
     total, size = torch.zeros_like(rise), rise.abs()
     for m, a, b in zip(leaves(multipliers), leaves(x), leaves(start), strict=True):
         if differentiable(a):
-            moved = (m * (a - b)).flatten(rise.ndim).to(rise.dtype)
+            moved = (m * (a - b)).detach().flatten(rise.ndim).to(rise.dtype)
             total, size = total + moved.sum(-1), size + moved.abs().sum(-1)
+    if not _telling(rise.dtype):
+        return True
     gap = (total - rise).abs()
-    return bool(((gap <= 1e-2 * size) | ~gap.isfinite()).all())
+    rounding = 1e4 * torch.finfo(rise.dtype).eps * (reached.abs() + before.abs())
+    return bool(((gap <= 1e-2 * size + rounding) | ~gap.isfinite()).all())
+
+
+def _telling(dtype: torch.dtype) -> bool:
+    """Whether a sum tells anything: in half precision it is off by a percent by itself."""
+    return torch.finfo(dtype).eps < 1e-6

@@ -19,9 +19,9 @@ from attrib._checks import (
     check_input,
     check_score,
 )
-from attrib._transforms import compiling
+from attrib._transforms import compiling, concrete
 from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
-from attrib.errors import add_note
+from attrib.errors import AttribValueError, add_note
 from attrib.gradient import grad_and_score
 from attrib.rules._cancel import Revealing
 from attrib.rules._flow import Rule, check_rules
@@ -126,17 +126,21 @@ def deep_lift(
                 x,
                 check_baseline(baseline, x),
             )
+            # Rules of one's own, and gradients, owe nobody a sum.
+            exact = not rules and unknown == "refuse"
             found = None
-            if rule == "rescale" and not rules and unknown == "refuse":
+            if exact and rule == "rescale":
                 found = _from_fewer_rows(multipliers, f, x, start, args)
             if found is None:
                 try:
-                    found, _ = multipliers(x, start, args)
+                    found, *scores = multipliers(x, start, args)
                 except OtherPathError:
                     if compiling():
                         raise
                     # Once more: a model that was called twice at first has settled by now.
-                    found, _ = multipliers(x, start, args)
+                    found, *scores = multipliers(x, start, args)
+                if exact and concrete(scores[0]) and not complete(found, x, start, *scores):
+                    _refuse_incomplete()
             return tree_map(lambda m, a, b: m * (a - b), found, x, start) if multiply else found
 
         return attribute
@@ -145,7 +149,7 @@ def deep_lift(
 
 
 def _from_fewer_rows(
-    multipliers: Callable[..., tuple[Tree, Tensor]],
+    multipliers: Callable[..., tuple[Tree, Tensor, Tensor]],
     f: Score,
     x: Tree,
     start: Tree,
@@ -160,10 +164,19 @@ def _from_fewer_rows(
     if repeated is None:
         return None
     try:
-        found, rise = multipliers(x, start, args, repeated)
+        found, *scores = multipliers(x, start, args, repeated)
     except (NotRepeatedError, OtherPathError):
         return None
-    return found if complete(found, x, start, rise) else None
+    return found if complete(found, x, start, *scores) else None
+
+
+def _refuse_incomplete() -> None:
+    raise AttribValueError(
+        "f: computes something that no rule has seen, got attributions that do not add up to the "
+        "rise of the score; look for .data, detach(), numpy or an extension of torch in the model, "
+        'or accept what is left by unknown="gradient"',
+        code="rules.incomplete",
+    )
 
 
 def _multipliers(
@@ -175,7 +188,7 @@ def _multipliers(
     start: Tree,
     args: tuple[Any, ...],
     repeated: Repeats | None = None,
-) -> tuple[Tree, Tensor]:
+) -> tuple[Tree, Tensor, Tensor]:
     references = References(repeated)
     at_baseline, given = f, (start, *args)
     if repeated is not None:
@@ -200,7 +213,7 @@ def _multipliers(
     parts, spec = flatten(multipliers)
     found = iter(check_finite([part for part in parts if part is not None], score))
     whole = unflatten(spec, [None if part is None else next(found) for part in parts])
-    return whole, reached - score
+    return whole, reached, score
 
 
 def _at_baseline(f: Score, start: Tree, args: list[Any]) -> Tensor:
