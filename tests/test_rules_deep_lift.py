@@ -384,3 +384,27 @@ def test_what_leaves_torch_is_noticed_by_the_sum() -> None:
             attrib.deep_lift(f)(x)
         assert refusal.value.code in ("rules.incomplete", "rules.choice")
     torch.testing.assert_close(attrib.deep_lift(f, unknown="gradient")(x), x)
+
+
+@pytest.mark.parametrize("how", ["narrow", "entries", "view"])
+def test_a_compiled_model_that_writes_into_a_view_is_followed(how: str) -> None:
+    weight = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def f(x: Tensor) -> Tensor:
+        hidden, buffer = torch.tanh(x @ weight), x.new_zeros(len(x), 5)
+        if how == "narrow":
+            buffer.narrow(1, 0, 3).copy_(hidden)
+        elif how == "entries":
+            buffer[:, :3] = hidden
+        else:
+            view = buffer[:, :3]
+            view.add_(hidden)
+        return (torch.relu(buffer) * torch.arange(5)).sum(-1)
+
+    x = torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    attribute = attrib.deep_lift(f)
+    torch.compiler.reset()
+    with torch.no_grad():
+        found = torch.compile(attribute, fullgraph=True, backend="aot_eager")(x, 0.5)
+        torch.testing.assert_close(found, attribute(x, 0.5), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(found.sum(-1), f(x) - f(torch.full_like(x, 0.5)))

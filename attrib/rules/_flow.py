@@ -35,6 +35,7 @@ class Call:
         references: What stood in their places at the baseline, for methods that have one.
         shares: What carries relevance to them that no gradient could, for methods that have such.
         passed: The same for the result, where a rule knows it.
+        plain: The result with its true derivative, where a rule has it.
         args, kwargs: Everything it was called with, without a flag ``inplace``.
     """
 
@@ -47,6 +48,7 @@ class Call:
         self.references: list[Tensor] = []
         self.shares: list[Tensor | None] = []
         self.passed: Tensor | None = None
+        self.plain: Tensor | None = None
         self.inputs = tuple(_tensors((args, tuple(kwargs.values())), flow.active))
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -96,6 +98,8 @@ class Flow(TorchFunctionMode):
         self.recorded = torch.is_grad_enabled()
         self.marked: dict[int, Tensor] = {}
         self.origins = None if self.traced else Origins(variables)
+        # A compiler does not tell what is a view of what.
+        self.views: list[tuple[Tensor, Tensor]] = []
         for variable in variables:
             self.mark(variable)
 
@@ -118,6 +122,8 @@ class Flow(TorchFunctionMode):
         if not _tensors((args, tuple(kwargs.values())), self.active):
             result = func(*args, **kwargs)
             self.left(name, args, kwargs, result)
+            if self.traced and name in _VIEWS:
+                self.views += [(part, args[0]) for part in _parts(result)]
             return result
         self.entered(name, args, kwargs)
         own = next((rule for function, rule in self.own if function is func), None)
@@ -230,7 +236,11 @@ class Flow(TorchFunctionMode):
     def mark_written(self, target: Tensor) -> None:
         """Remember that what was written to, and what it is a view of, depends on the variables."""
         self.mark(target)
-        if target._base is not None:  # pyright: ignore[reportPrivateUsage]
+        for view, base in reversed(self.views):
+            if view is target:
+                target = base
+                self.mark(base)
+        if not self.traced and target._base is not None:  # pyright: ignore[reportPrivateUsage]
             self.mark(target._base)  # pyright: ignore[reportPrivateUsage]
 
     def active(self, tensor: Tensor) -> bool:
@@ -360,3 +370,15 @@ def _replaced(value: Any, active: Callable[[Tensor], bool], rest: list[Tensor]) 
 
 # A property is read by the `__get__` of its descriptor.
 _ACCESS = ("__get__", "__set__", "__delete__")
+
+
+def _parts(result: Any) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else list(result)
+
+
+# Where writing to the result writes to the argument.
+_VIEWS = frozenset(("__getitem__", "narrow", "select", "chunk", "split", "split_with_sizes"))
+_VIEWS |= {"tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "view", "view_as", "reshape"}
+_VIEWS |= {"reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as"}
+_VIEWS |= {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"}
+_VIEWS |= {"diagonal", "unfold", "as_strided", "detach"}
