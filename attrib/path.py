@@ -22,11 +22,13 @@ from attrib._checks import (
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
 from attrib._paths import Path, Traversal, traverse, weighted_gradients
 from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
+from attrib._transforms import concrete
 from attrib._tree import differentiable, leaves, length, tree_map
 from attrib.errors import AttribValueError
-from attrib.gradient import grad_and_score
+from attrib.gradient import grad_and_score, score_of
 from attrib.perturb import Stream, check_scale, fork, gaussian
 from attrib.reducers import estimate, mean, total
+from attrib.rules._sums import check_sum
 from attrib.rules.secant import secant_slopes
 from attrib.types import Attribute, Reducer, Score, Tree
 
@@ -299,7 +301,12 @@ def _sum_of_segments(
         )
 
     chunks = map_chunks(kernel, Points(steps, take), chunk_size=chunk_size, like=x)
-    return _like(total(chunks), x)
+    attribution = _like(total(chunks), x)
+    if all(map(concrete, (leaf for leaf in leaves(attribution) if leaf is not None))):
+        ends, _ = line.at(torch.arange(2, device=_first(x).device).to(wide))
+        before, reached = stacked(score_of(f), *args)(ends)
+        check_sum(attribution, reached, before)
+    return attribution
 
 
 def _check_rule(f: Score, steps: int, quadrature: str) -> Rule:

@@ -1,4 +1,4 @@
-"""Rows of the methods that change derivatives: DeepLift, DeepLiftShap, guided backpropagation.
+"""Rows of the methods that change derivatives: DeepLift, LRP, guided backpropagation.
 
 Captum is compared where it is right: it is not where a ReLU meets a max-pool (captum #1104), nor
 with operations that are no modules.
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 import attrib
-from benchmarks import limits_rules, with_attrib, with_captum
+from benchmarks import limits, limits_rules, with_attrib, with_captum
 from benchmarks.harness import Goal, Make, Row, options, same_evaluations
 
+IMAGES = ("cnn", "cnn-average", "resnet18", "vgg19")
 LAYOUTS = ("contiguous", "channels_last")
+EPSILON = 1e-9
+"""What Captum takes."""
 
 
 def deep_lift(model: str, goal: Goal, *, captum: bool, batch: int | None = None) -> Row:
@@ -36,6 +39,22 @@ def deep_lift(model: str, goal: Goal, *, captum: bool, batch: int | None = None)
     )
 
 
+def lrp(model: str, goal: Goal, *, captum: bool) -> Row:
+    """Relevance propagation by the epsilon rule."""
+    row = _row(
+        "LRP, epsilon",
+        model,
+        goal,
+        partial(with_attrib.lrp, epsilon=EPSILON),
+        with_captum.lrp if captum else None,
+        _limit(partial(limits_rules.lrp, epsilon=EPSILON), model),
+        None,
+    )
+    # Captum does not merge batch norm, and lets it and every pool absorb an epsilon more.
+    merges = captum and model.startswith("cnn")
+    return replace(row, check=replace(row.check, tolerance=1e-5)) if merges else row
+
+
 def guided_backprop(model: str, goal: Goal) -> Row:
     """Guided backpropagation."""
     return _row(
@@ -44,7 +63,8 @@ def guided_backprop(model: str, goal: Goal) -> Row:
         goal,
         with_attrib.guided_backprop,
         with_captum.guided_backprop,
-        _limit(limits_rules.guided_backprop, model),
+        # A transformer has no ReLU: only the gradient is left.
+        _limit(limits_rules.guided_backprop if model != "bert" else limits.saliency, model),
         None,
     )
 
@@ -71,21 +91,20 @@ def _row(
     limit: dict[str, Make],
     batch: int | None,
 ) -> Row:
-    images = model in ("cnn", "cnn-average", "resnet18", "vgg19")
     return Row(
         method=method,
         model=model,
         attrib=attrib,
         captum=captum,
         limit=limit,
-        check=same_evaluations(examples=4 if images else None),
+        check=same_evaluations(examples=4 if model in IMAGES else None),
         goal=goal,
         batch=batch,
     )
 
 
 def _limit(make: Make, model: str) -> dict[str, Make]:
-    return options(make, layout=LAYOUTS[:1] if model.startswith("mlp") else LAYOUTS)
+    return options(make, layout=LAYOUTS if model in IMAGES else LAYOUTS[:1])
 
 
 TABULAR = Goal(captum=4.0, limit=1.2)
@@ -95,14 +114,18 @@ LARGE = Goal(captum=1.0, limit=1.2)
 ROWS: tuple[Row, ...] = (
     replace(deep_lift("mlp", TABULAR, captum=True), quick=True),
     replace(guided_backprop("mlp", TABULAR), quick=True),
+    replace(lrp("mlp", TABULAR, captum=True), quick=True),
     deep_lift_shap("mlp", TABULAR, batch=128),
     deep_lift("cnn", Goal(limit=1.2), captum=False),
     deep_lift("cnn-average", SMALL_CNN, captum=True),
+    lrp("cnn-average", SMALL_CNN, captum=True),
     replace(guided_backprop("cnn", SMALL_CNN), quick=True),
     deep_lift("resnet18", Goal(limit=1.2), captum=False),
     guided_backprop("resnet18", LARGE),
+    lrp("resnet18", Goal(limit=1.2), captum=False),
     deep_lift("vgg19", Goal(limit=1.2), captum=False),
     guided_backprop("vgg19", LARGE),
+    guided_backprop("bert", LARGE),
 )
 
 CHAIN = 64

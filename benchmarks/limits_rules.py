@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.models import Workload
 
@@ -44,6 +45,19 @@ def deep_lift_shap(workload: Workload, *, rows: int) -> Call:
             found = _multipliers(model, modules, workload.target, points, some, len(x))
             total += (found * (points - start)).unflatten(0, (len(some), -1)).sum(0)
         return total.div_(len(baselines))
+
+    return call
+
+
+def lrp(workload: Workload, *, epsilon: float, layout: str = "contiguous") -> Call:
+    """Relevance propagation, epsilon rule, with batch norms merged into convolutions before."""
+    model, x, target = _stabilised(workload.model, epsilon), workload.x, workload.target
+
+    def call() -> Tensor:
+        with torch.enable_grad():
+            point = _laid_out(x, layout).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(model(point)[:, target].sum(), point)
+        return gradient * x
 
     return call
 
@@ -94,6 +108,45 @@ def _replaced(model: nn.Module, *, guided: bool = False) -> nn.Module:
             elif isinstance(child, nn.MaxPool2d) and not guided:
                 setattr(module, name, _MaxPool(child))
     return model
+
+
+def _stabilised(model: nn.Module, epsilon: float) -> nn.Module:
+    model = copy.deepcopy(model).requires_grad_(False)
+    for module in list(model.modules()):
+        children = list(module.named_children())
+        for place, (name, child) in enumerate(children):
+            if isinstance(child, nn.Linear):
+                setattr(module, name, _Epsilon(child, epsilon))
+            elif isinstance(child, nn.Conv2d):
+                after, norm = children[place + 1] if place + 1 < len(children) else ("", None)
+                if isinstance(norm, nn.BatchNorm2d):
+                    child = fuse_conv_bn_eval(child, norm)
+                    setattr(module, after, nn.Identity())
+                setattr(module, name, _Epsilon(child, epsilon))
+    return model
+
+
+class _Epsilon(nn.Module):
+    def __init__(self, layer: nn.Module, epsilon: float) -> None:
+        super().__init__()
+        self.layer, self.epsilon = layer, epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Absorbed.apply(self.layer(x), self.epsilon)  # type: ignore[no-any-return]
+
+
+class _Absorbed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, epsilon: float) -> Tensor:
+        ctx.epsilon = epsilon
+        ctx.save_for_backward(y)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        size = y.abs()
+        return gradients[0] * size.div_(size + ctx.epsilon), None
 
 
 class _Guided(nn.Module):

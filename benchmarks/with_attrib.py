@@ -84,6 +84,13 @@ def deep_lift_shap(workload: Workload) -> Call:
     return lambda: method(workload.x, workload.baselines)
 
 
+def lrp(workload: Workload, *, epsilon: float) -> Call:
+    """Relevance propagation, the epsilon rule in every layer with a weight."""
+    composite = attrib.rules.epsilon(epsilon)
+    method = attrib.lrp(attrib.target(workload.model, workload.target), composite=composite)
+    return lambda: method(workload.x)
+
+
 def guided_backprop(workload: Workload) -> Call:
     """Guided backpropagation."""
     method = attrib.guided_backprop(attrib.target(workload.model, workload.target))

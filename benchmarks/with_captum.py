@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 from captum.attr import (
+    LRP,
     DeepLift,
     DeepLiftShap,
     GradientShap,
@@ -118,6 +119,12 @@ def deep_lift_shap(workload: Workload) -> Call:
     return lambda: method.attribute(
         workload.x, baselines=workload.baselines, target=workload.target
     )
+
+
+def lrp(workload: Workload) -> Call:
+    """Relevance propagation; its rule by default is that of epsilon 1e-9 in every layer."""
+    method = LRP(copy.deepcopy(workload.model))
+    return lambda: cast("Tensor", method.attribute(workload.x, target=workload.target))
 
 
 def guided_backprop(workload: Workload) -> Call:

@@ -43,6 +43,7 @@ class Mutant(NamedTuple):
 
 CLOSED = "tests/laws/test_closed_forms.py"
 LIFT = "tests/test_rules_deep_lift.py"
+LRP = "tests/test_rules_lrp.py"
 OVERRIDE = "tests/test_rules_override.py"
 PATH = "tests/test_path.py"
 REGRESSIONS = "tests/faults/test_regressions.py"
@@ -331,8 +332,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "softmax with a sum over the whole batch",
         "rules/_secants.py",
-        "all_risen = risen.sum(dim, keepdim=True)",
-        "all_risen = risen.sum(dim, keepdim=True).mean(0, keepdim=True).expand_as(total)",
+        "raised = (torch.where(dead, 0, weight) * x).sum(dim, keepdim=True)",
+        "raised = (torch.where(dead, 0, weight) * x).sum(dim, keepdim=True).mean(0, keepdim=True)",
         LIFT + "::test_an_example_gets_in_a_batch_what_it_gets_alone",
     ),
     Mutant(
@@ -390,6 +391,42 @@ MUTANTS: tuple[Mutant, ...] = (
         "_RECTIFIED = Backward(torch.relu)",
         "_RECTIFIED = Backward(torch.clone)",
         OVERRIDE,
+    ),
+    Mutant(
+        "epsilon on the wrong side of negative results",
+        "rules/_relevance.py",
+        "torch.add(whole, (sign + 0.5).sign(), alpha=epsilon)",
+        "(whole + epsilon)",
+        LRP + "::test_a_rule_is_its_formula_on_the_matrix_of_the_layer",
+    ),
+    Mutant(
+        "negative contributions that add relevance",
+        "rules/_relevance.py",
+        "surrogate = surrogate - down * (beta *",
+        "surrogate = surrogate + down * (beta *",
+        LRP + "::test_a_rule_is_its_formula_on_the_matrix_of_the_layer",
+    ),
+    Mutant(
+        "batch norm merged with a layer whose result was written over",
+        "rules/_relevance_flow.py",
+        'if flow is self and own == name and (version == _version(tensor) or name == "stopped"):',
+        "if flow is self and own == name:",
+        LRP + "::test_batch_norm_after_something_was_written_over_the_layer_is_not_merged",
+    ),
+    Mutant(
+        "all of a product to each of its factors",
+        "rules/_passing.py",
+        "return carrier.carried(call(*fixed), total / len(parts))",
+        "return carrier.carried(call(*fixed), total)",
+        LRP + "::test_factors_get_equal_parts_and_frozen_ones_nothing",
+    ),
+    Mutant(
+        "what depends on shares of relevance alone not known to depend on x",
+        "rules/_relevance_flow.py",
+        "self.origins = Origins([*variables, *shares])",
+        "self.origins = Origins(variables)",
+        "tests/faults/test_battery.py::test_a_fault_is_refused_in_words_or_answered_rightly_and_"
+        "leaves_nothing[model-an operation of its own-lrp epsilon_plus_flat]",
     ),
     # Randomness.
     Mutant(

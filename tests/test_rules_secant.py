@@ -124,7 +124,7 @@ def test_points_share_their_evaluation() -> None:
     model.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     with torch.no_grad():
         secants(attrib.target(model, 1), 8, chunk_size=8)(x, baseline)
-    assert rows == [9 * len(x)]
+    assert rows == [9 * len(x), 2 * len(x)]  # the ends once more, for the sum
 
 
 def test_a_sequence_with_time_first_is_noticed_and_evaluated_point_by_point() -> None:

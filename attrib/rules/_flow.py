@@ -229,6 +229,8 @@ class Flow(TorchFunctionMode):
                     # On the tensor itself, so that none is kept alive.
                     own: Any = result
                     own._attrib_flows = (*getattr(result, "_attrib_flows", ()), self)
+            else:
+                self.shadow(result)  # computed inside of the model's own no_grad
         elif isinstance(result, (tuple, list)):
             for part in result:  # pyright: ignore[reportUnknownVariableType]
                 self.mark(part)
@@ -249,6 +251,8 @@ class Flow(TorchFunctionMode):
             return self.traced_active(tensor)
         if self.has_marked(tensor):
             return True
+        if type(tensor) is torch.nn.Parameter and tensor.grad_fn is None:
+            return False
         base = tensor._base  # pyright: ignore[reportPrivateUsage]
         # A view that was taken before something was written to what it views.
         if base is not None and tensor.requires_grad is base.requires_grad:
@@ -332,7 +336,7 @@ def written(
         args = (*args[: operation.flag], False, *args[operation.flag + 1 :])
     if kwargs.get("out") is not None:
         raise AttribValueError(
-            f"{operation.name}: writes to out=, which has no derivative; leave out= away",
+            f"{operation.name}: has no derivative where it writes, got out=; leave it away",
             code="rules.out",
         )
     return (args[0] if inplace else None), args, kwargs
@@ -377,8 +381,10 @@ def _parts(result: Any) -> list[Tensor]:
 
 
 # Where writing to the result writes to the argument.
-_VIEWS = frozenset(("__getitem__", "narrow", "select", "chunk", "split", "split_with_sizes"))
-_VIEWS |= {"tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "view", "view_as", "reshape"}
-_VIEWS |= {"reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as"}
-_VIEWS |= {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"}
-_VIEWS |= {"diagonal", "unfold", "as_strided", "detach"}
+_VIEWS = (
+    *("__getitem__", "narrow", "select", "chunk", "split", "split_with_sizes", "tensor_split"),
+    *("hsplit", "vsplit", "dsplit", "unbind", "view", "view_as", "reshape", "reshape_as"),
+    *("flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as", "permute"),
+    *("transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint", "diagonal"),
+    *("unfold", "as_strided", "detach"),
+)

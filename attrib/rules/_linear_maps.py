@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib.rules._flow import Call
 
-__all__ = ["LinearMap", "family", "linear_map", "normalised"]
+__all__ = ["LinearMap", "family", "linear_map", "mergeable", "normalised"]
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -71,14 +71,11 @@ def normalised(
         arguments, named: What the batch norm is called with, after its input.
     """
     name, layer = call.operation.name, _layer(call)
-    if layer is None or result.ndim < 2 or (name == "linear" and result.ndim != 2):
+    if layer is None or not mergeable(call, result, arguments, named):
         return None
-    keys = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    given = {**dict(zip(keys, arguments, strict=False)), **named}
-    mean: Tensor | None = given.get("running_mean")
-    variance: Tensor | None = given.get("running_var")
-    if mean is None or variance is None:
-        return None
+    given = _of_norm(arguments, named)
+    mean: Tensor = given["running_mean"]
+    variance: Tensor = given["running_var"]
     scale = torch.rsqrt(variance + given.get("eps", 1e-5))
     scale: Tensor = scale if given.get("weight") is None else scale * given["weight"]
     bias: Tensor = -mean if layer.bias is None else layer.bias - mean
@@ -93,6 +90,21 @@ def normalised(
     else:
         weight = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
     return (layer.x, weight, bias, *call.args[3:])
+
+
+def mergeable(call: Call, result: Tensor, arguments: Sequence[Any], named: dict[str, Any]) -> bool:
+    """Whether a layer and the batch norm that follows, as for `normalised`, fit together."""
+    given = _of_norm(arguments, named)
+    if given.get("running_mean") is None or given.get("running_var") is None:
+        return False
+    # Of a dense layer with more dimensions, batch norm does not normalise the last.
+    fits = result.ndim == 2 if call.operation.name == "linear" else result.ndim > 1
+    return fits and _layer(call) is not None
+
+
+def _of_norm(arguments: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
+    keys = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    return {**dict(zip(keys, arguments, strict=False)), **named}
 
 
 def _layer(call: Call) -> LinearMap | None:

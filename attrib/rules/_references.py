@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -67,13 +67,7 @@ class References:
         recorded = self.choices[self.chosen]
         self.chosen += 1
         if not _equal(recorded, choice):
-            raise AttribValueError(
-                f"{name}: is given a condition, an index or a detached number that depends on x"
-                f"{where()}, got another at x than at the baseline, and what that owes to x is "
-                "unknown; write it by relu, maximum or the like, or take it for a constant by "
-                'unknown="gradient"',
-                code="rules.choice",
-            )
+            _refuse_choice(name, "got another at x than at the baseline")
 
     def clear(self) -> None:
         """Let go of all tensors, some of which know the flow that knows them."""
@@ -98,7 +92,10 @@ class _Comparing(Flow):
         unknown: str,
         references: References,
     ) -> None:
-        self.compares = unknown == "refuse" and all(concrete(leaf) for leaf in variables)
+        self.compares = unknown == "refuse"
+        # Inside of vmap and of a compiler no number can be looked at.
+        self.looks = all(concrete(leaf) for leaf in variables)
+        self.shadows: dict[int, Tensor] = {}
         super().__init__(carrier, variables, rules, unknown)
         self.references = references
 
@@ -107,32 +104,42 @@ class _Comparing(Flow):
 
     def shadow(self, result: Tensor) -> None:
         """See `Flow`."""
-        if self.compares:
+        if self.compares and self.traced:
+            self.shadows[id(result)] = result
+        elif self.compares:
             own: Any = result
             own._attrib_shadows = (*getattr(result, "_attrib_shadows", ()), self)
 
     def left(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """See `Flow`."""
-        if not self.compares or name in _EMPTY:
+        if not self.compares or name in _VALUELESS:
             return
         parts = _parts((args, tuple(kwargs.values())))
-        if not any(self.has_marked(part) or self.shadowed(part) for part in parts):
+        if not any(self.active(part) or self.shadowed(part) for part in parts):
             return
         if name in _DECIDING:
-            self.chosen(name, result)
+            self.decided(name, result)
         for part in _parts(args[:1] if result is None else result):
-            if not self.has_marked(part):
+            if not self.active(part):
                 self.shadow(part)
 
     def entered(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See `Flow`."""
         if self.compares:
             for part in _parts((args, tuple(kwargs.values()))):
-                if self.shadowed(part) and not self.has_marked(part):
-                    self.chosen(name, part)
+                if self.shadowed(part) and not self.active(part):
+                    self.decided(name, part)
+
+    def decided(self, name: str, choice: Any) -> None:
+        """A choice, which can only be accepted where it can be compared."""
+        if not self.looks:
+            _refuse_choice(name, "cannot be compared inside of torch.vmap or torch.compile")
+        self.chosen(name, choice)
 
     def shadowed(self, tensor: Tensor) -> bool:
         """Whether `shadow` was called with this very tensor."""
+        if self.traced:
+            return id(tensor) in self.shadows
         return any(flow is self for flow in getattr(tensor, "_attrib_shadows", ()))
 
 
@@ -197,6 +204,15 @@ def _fit(references: list[Tensor], inputs: tuple[Tensor, ...]) -> bool:
     )
 
 
+def _refuse_choice(name: str, why: str) -> NoReturn:
+    raise AttribValueError(
+        f"{name}: is given a condition, an index or a detached number that depends on x{where()}, "
+        f"{why}, and what that owes to x is unknown; write it by relu, maximum or the like, or "
+        'take it for a constant by unknown="gradient"',
+        code="rules.choice",
+    )
+
+
 def _refuse_path(what: str) -> None:
     raise OtherPathError(
         f"f: took another path at x than at the baseline, got {what}; the two are compared "
@@ -226,5 +242,7 @@ def _equal(first: Any, second: Any) -> bool:
 _DECIDING = frozenset(("__bool__", "__int__", "__index__", "__contains__")) | frozenset(
     ("is_nonzero", "equal", "allclose", "item", "tolist")
 )
-# Memory with anything in it, until it is written to.
-_EMPTY = frozenset(("empty_like", "new_empty", "new_empty_strided"))
+# Tensors as large as another, that hold nothing of it.
+_VALUELESS = frozenset(
+    ("empty_like", "new_empty", "new_empty_strided", "zeros_like", "ones_like", "full_like")
+) | frozenset(("new_zeros", "new_ones", "new_full", "rand_like", "randn_like", "randint_like"))

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from attrib._carriers import Carrier
 from attrib._transforms import compiling
 from attrib.rules._decompositions import LINEAR_IF
 from attrib.rules._flow import Call, Flow, Rule, by_name
-from attrib.rules._linear_maps import family, linear_map, normalised
+from attrib.rules._linear_maps import family, linear_map, mergeable, normalised
 from attrib.rules._operations import OPERATIONS, Kind, Operation
+from attrib.rules._origins import Origins
 from attrib.rules._passing import passing, stops, uniform
+from attrib.rules._relevance import absorbed, absorbing
 from attrib.rules.composites import Table
 
 __all__ = ["Relevance"]
@@ -68,6 +71,9 @@ class Relevance(Flow):
     ) -> None:
         self.notes: dict[tuple[str, int], tuple[Tensor, Any]] = {}
         super().__init__(carrier, variables, {**table.named, **table.functions}, unknown)
+        if not self.traced:
+            # Below a rule that gives relevance to zeros, everything depends on the shares alone.
+            self.origins = Origins([*variables, *shares])
         self.table = table
         self.position = 0
         self.stopped = False
@@ -100,7 +106,8 @@ class Relevance(Flow):
         """See `Flow`."""
         name = call.operation.name
         own = self.rules.get(name)
-        if name == "batch_norm" and own is None and LINEAR_IF[name](*call.args, **call.kwargs):
+        alone = own is None and len(call.inputs) == 1
+        if name == "batch_norm" and alone and LINEAR_IF[name](*call.args, **call.kwargs):
             return self.merged(call)
         kind = family(call)
         if name == "mul" and len(call.inputs) == 2 and self.rules.get("product") is uniform():
@@ -154,6 +161,9 @@ class Relevance(Flow):
             return None
         layer, rule = found
         named = {name: value for name, value in norm.kwargs.items() if name != "input"}
+        epsilon = absorbing(rule)
+        if epsilon is not None and mergeable(layer, before, norm.args[1:], named):
+            return partial(_after, epsilon, before if layer.plain is None else layer.plain)
         arguments = normalised(layer, before, norm.args[1:], named)
         if arguments is None:
             return None
@@ -179,7 +189,9 @@ class Relevance(Flow):
             if len(self.own_inputs(args, kwargs)) == 1 and result.shape == share.shape:
                 self.note("share", result, share)
         elif operation.name in _MOVES and not operation.inplace:
-            moved = operation.function(share, *args[1:], **kwargs)
+            # The identity of a module's backward hook is evaluated without recording.
+            with torch.set_grad_enabled(self.recorded):
+                moved = operation.function(share, *args[1:], **kwargs)
             if isinstance(result, Tensor):
                 self.note("share", result, moved)
             else:
@@ -260,7 +272,7 @@ class Relevance(Flow):
 
     def biased(self, call: Call) -> bool:
         """See `Flow`: a bias that is variable has its part in a rule."""
-        return linear_map(call) is None and super().biased(call)
+        return super().biased(call) and linear_map(call) is None
 
     def unmark(self, tensor: Tensor) -> None:
         """Forget that a tensor depends on the variables."""
@@ -278,10 +290,9 @@ class Relevance(Flow):
         else:
             own: Any = tensor
             # On the tensor itself, so that none is kept alive.
-            kept = [note for note in getattr(tensor, "_attrib_notes", ()) if note[0] is not self]
-            mine = [note for note in getattr(tensor, "_attrib_notes", ()) if note[0] is self]
-            mine = [note for note in mine if note[1] != name]
-            own._attrib_notes = (*kept, *mine, (self, name, _version(tensor), value))
+            notes = getattr(tensor, "_attrib_notes", ())
+            kept = [note for note in notes if note[0] is not self or note[1] != name]
+            own._attrib_notes = (*kept, (self, name, _version(tensor), value))
 
     def noted(self, name: str, tensor: Any) -> Any:
         """What is remembered, unless the tensor has been written to since."""
@@ -298,6 +309,11 @@ def _together(rule: Rule, layer: Call, norm: Call, carrier: Carrier) -> Tensor:
     result = rule(layer, carrier)
     norm.passed = layer.passed
     return carrier.carried(norm(carrier.frozen(before)), result)
+
+
+def _after(epsilon: float, before: Tensor, norm: Call, carrier: Carrier) -> Tensor:
+    """The same for a rule that is the gradient of the result but for what its epsilon absorbs."""
+    return absorbed(norm(before), epsilon, carrier)
 
 
 def _gated(ancestor: Tensor, call: Call, carrier: Carrier) -> Tensor:

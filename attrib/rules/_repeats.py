@@ -11,10 +11,11 @@ from torch import Tensor
 from attrib._batched import Batched, Rows
 from attrib._carriers import Overridden
 from attrib._transforms import transforming
-from attrib._tree import differentiable, leaves, tree_map
+from attrib._tree import leaves, tree_map
+from attrib.rules._sums import telling
 from attrib.types import Score, Tree
 
-__all__ = ["NotRepeatedError", "Repeats", "complete", "repeats"]
+__all__ = ["NotRepeatedError", "Repeats", "repeats"]
 
 
 class NotRepeatedError(Exception):
@@ -52,16 +53,10 @@ class Repeats(NamedTuple):
     def lengthened(self, short: Tensor, like: Tensor) -> Tensor:
         """What stands in a model for one row of each run, for all rows."""
         runs, rows = len(self.first), len(self.run)
-        if (
-            short.ndim == 0
-            or short.shape[1:] != like.shape[1:]
-            or short.shape[0] * rows != like.shape[0] * runs
-        ):
+        # Where time or heads share a dimension with the rows, nothing tells which comes first.
+        if short.shape != (runs, *like.shape[1:]) or like.shape[:1] != (rows,):
             raise NotRepeatedError
-        apart = short.reshape(runs, -1, *short.shape[1:])
-        if runs == 1:  # without a copy, where nothing but rows is along the first dimension
-            return apart.expand(rows, *apart.shape[1:]).reshape(like.shape)
-        return apart[self.run].reshape(like.shape)
+        return short.expand_as(like) if runs == 1 else short[self.run]
 
 
 def repeats(f: Score, start: Tree, args: tuple[Any, ...]) -> Repeats | None:
@@ -72,7 +67,7 @@ def repeats(f: Score, start: Tree, args: tuple[Any, ...]) -> Repeats | None:
     parts = [leaf for leaf in leaves(start) if isinstance(leaf, Tensor)]
     if any(leaf.ndim == 0 for leaf in parts) or len({len(leaf) for leaf in parts}) != 1:
         return None
-    if any(leaf.is_floating_point() and not _telling(leaf.dtype) for leaf in parts):
+    if any(leaf.is_floating_point() and not telling(leaf.dtype) for leaf in parts):
         return None
     rows = len(parts[0])
     parts += [
@@ -89,24 +84,3 @@ def repeats(f: Score, start: Tree, args: tuple[Any, ...]) -> Repeats | None:
     run = torch.cat([changes.new_zeros(1), changes]).cumsum(0)
     first = torch.cat([changes.new_ones(1), changes]).nonzero().squeeze(1)
     return Repeats(first, run) if 2 * len(first) <= rows else None
-
-
-def complete(multipliers: Tree, x: Tree, start: Tree, reached: Tensor, before: Tensor) -> bool:
-    """Whether multipliers explain how a score has risen from the baseline, as far as can be said in
-    the precision of its numbers: what is put in the wrong place is off by much more."""
-    rise = (reached - before).detach()
-    total, size = torch.zeros_like(rise), rise.abs()
-    for m, a, b in zip(leaves(multipliers), leaves(x), leaves(start), strict=True):
-        if differentiable(a):
-            moved = (m * (a - b)).detach().flatten(rise.ndim).to(rise.dtype)
-            total, size = total + moved.sum(-1), size + moved.abs().sum(-1)
-    if not _telling(rise.dtype):
-        return True
-    gap = (total - rise).abs()
-    rounding = 1e4 * torch.finfo(rise.dtype).eps * (reached.abs() + before.abs())
-    return bool(((gap <= 1e-2 * size + rounding) | ~gap.isfinite()).all())
-
-
-def _telling(dtype: torch.dtype) -> bool:
-    """Whether a sum tells anything: in half precision it is off by a percent by itself."""
-    return torch.finfo(dtype).eps < 1e-6

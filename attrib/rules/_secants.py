@@ -153,12 +153,13 @@ def crossing(call: Call, carrier: Carrier) -> Any:
 
 
 def softmax(call: Call, carrier: Carrier) -> Tensor:
-    r"""Softmax, log-softmax and log-sum-exp of :math:`e = \exp(x - M)` and :math:`S = \sum e`, with
-    one shift :math:`M` for input and baseline. The rise of :math:`e` is shared by its secant; then
+    r"""Softmax, log-softmax and log-sum-exp, by logarithmic means
+    :math:`L(a, b) = \frac{a - b}{\log a - \log b}` of :math:`e = \exp(x)` and :math:`S = \sum e`:
 
-    .. math:: \Delta \frac{e}{S} = \frac12 (\tfrac1S + \tfrac1{S'}) \Delta e
-              - \frac{e + e'}{2 S S'} \Delta S, \qquad
-              \Delta \log S = \frac{\log S - \log S'}{S - S'} \Delta S.
+    .. math:: \Delta \log S = \sum_j w_j \Delta x_j, \quad w_j = \frac{L(e_j, e_j')}{L(S, S')},
+              \qquad \Delta p_i = L(p_i, p_i')\, (\Delta x_i - \Delta \log S).
+
+    No factor is above one, however far the inputs are from those at the baseline.
     """
     x, reference = call.inputs[0], call.references[0]
     at = carrier.frozen(x)
@@ -167,28 +168,27 @@ def softmax(call: Call, carrier: Carrier) -> Tensor:
     if name == "softmin":
         x, at, reference = -x, -at, -reference
     x, at, reference = (t.to(value.dtype) for t in (x, at, reference))
-    shift = torch.maximum(at, reference).amax(dim, keepdim=True).detach()
-    shift = torch.where(shift.isfinite(), shift, 0)
-    high, low = torch.exp(at - shift), torch.exp(reference - shift)
-    total, other = high.sum(dim, keepdim=True), low.sum(dim, keepdim=True)
+    total, other = (torch.logsumexp(t, dim, keepdim=True) for t in (at, reference))
     # A masked entry is minus infinity at both places, and has no part in anything.
     dead = at.isinf() | reference.isinf()
-    step = torch.where(dead, 0, at - reference)
-    size = torch.where(step == 0, 1, step.abs())
-    slope = torch.maximum(high, low) * torch.where(step == 0, 1, -torch.expm1(-size) / size)
-    risen = torch.where(dead, 0, x) * torch.where(dead, 0, slope)
-    all_risen = risen.sum(dim, keepdim=True)
-    if name in ("softmax", "softmin"):
-        mean = (high + low) / (2 * total * other)
-        return carrier.carried(value, risen * (1 / total + 1 / other) / 2 - mean * all_risen)
-    change = total - other
-    steepness = torch.where(
-        change == 0, 1 / other, torch.log1p(change / other) / torch.where(change == 0, 1, change)
-    )
-    raised = steepness * all_risen
+    x = torch.where(dead, 0, x)
+    weight = torch.exp(_log_mean(at, reference) - _log_mean(total, other))
+    raised = (torch.where(dead, 0, weight) * x).sum(dim, keepdim=True)
+    if name == "logsumexp":
+        return carrier.carried(value, raised if keepdim else raised.squeeze(dim))
     if name == "log_softmax":
         return carrier.carried(value, x - raised)
-    return carrier.carried(value, raised if keepdim else raised.squeeze(dim))
+    slope = torch.exp(_log_mean(at - total, reference - other))
+    return carrier.carried(value, torch.where(dead, 0, slope) * (x - raised))
+
+
+def _log_mean(a: Tensor, b: Tensor) -> Tensor:
+    """The logarithm of the logarithmic mean of two numbers, given by their logarithms."""
+    dead = a.isinf() | b.isinf()
+    step = torch.where(dead, 0, a - b).abs()
+    size = torch.where(step == 0, 1, step)
+    factor = torch.where(step == 0, 0, torch.log(-torch.expm1(-size) / size))
+    return torch.where(dead, -torch.inf, torch.maximum(a, b) + factor)
 
 
 def _reduced(call: Call, x: Tensor) -> tuple[Any, bool]:

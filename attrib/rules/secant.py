@@ -13,7 +13,7 @@ from torch import Tensor
 from attrib._batched import Batched, stacked
 from attrib._carriers import Carrier, Overridden
 from attrib._transforms import transforming
-from attrib._tree import differentiable, leaves, length, tree_map
+from attrib._tree import leaves, length, tree_map
 from attrib.gradient import grad_and_score
 from attrib.rules._flow import Call, Flow, Rule
 from attrib.rules._secants import SCALE, crossing, small
@@ -35,12 +35,14 @@ def secant_slopes(f: Score, args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
         point with respect to the one before it.
     """
     apart = stacked(deep_lift(f, multiply=False, rules=_RULES), *args)
+    together = [isinstance(f, Batched) and not transforming()]
 
     def slopes(points: Tree) -> Tree:
         found = None
-        if isinstance(f, Batched) and not transforming():
+        if together[0] and isinstance(f, Batched):
             with suppress(_NotRowsError):
                 found = _shared(f, points, args)
+            together[0] = found is not None  # if not, it is not worth another try
         if found is None:
             ends = tree_map(lambda p: p[1:], points), tree_map(lambda p: p[:-1], points)
             found = apart(*ends)
@@ -65,7 +67,7 @@ class _Neighbours(Flow):
         if carrier.light:
             rules["relu"] = self._rectified
         super().__init__(carrier, variables, rules)
-        self.points = points
+        self.points, self.rows = points, rows
         if any(leaf.ndim == 0 or leaf.shape[0] != rows for leaf in variables):
             raise _NotRowsError
 
@@ -89,34 +91,18 @@ class _Neighbours(Flow):
         return torch.cat([at[:rows], at[:-rows]])
 
     def _rows(self, tensor: Tensor) -> int:
-        rows, rest = divmod(tensor.shape[0] if tensor.ndim else 1, self.points)
-        if rest:
+        # Where time or heads share a dimension with the rows, nothing tells which comes first.
+        if tensor.ndim == 0 or tensor.shape[0] != self.rows:
             raise _NotRowsError
-        return rows
+        return self.rows // self.points
 
 
 def _shared(f: Batched, points: Tree, args: tuple[Any, ...]) -> Tree | None:
-    """The multipliers from one evaluation of every point, or ``None`` if they are not right.
-
-    Nothing tells where in a tensor of a model the points are. If they are not where they are
-    looked for, as in a sequence with time first, the multipliers do not add up.
-    """
+    """The multipliers from one evaluation of every point, if the points have rows."""
     count = length(points)
     first = next(leaf for leaf in leaves(points) if leaf is not None)
     if first.ndim < 2:
         return None
     flow = partial(_Neighbours, count, count * first.shape[1])
-    slopes, score = stacked(grad_and_score(Overridden(f, flow)), *args)(points)
-    slopes = tree_map(lambda g: g[1:], slopes)
-    return slopes if _complete(slopes, points, score) else None
-
-
-def _complete(slopes: Tree, points: Tree, score: Tensor) -> bool:
-    rise, size = torch.zeros_like(score[1:]), score.abs()[1:]
-    for slope, point in zip(leaves(slopes), leaves(points), strict=True):
-        if differentiable(point):
-            moved = (slope * (point[1:] - point[:-1])).detach().flatten(score.ndim)
-            rise, size = rise + moved.sum(-1), size + moved.abs().sum(-1)
-    gap = (rise - (score[1:] - score[:-1])).detach().abs()
-    allowed = torch.finfo(score.dtype).eps ** 0.5 * size
-    return bool((gap <= allowed).all() | ~gap.isfinite().all())
+    slopes, _ = stacked(grad_and_score(Overridden(f, flow)), *args)(points)
+    return tree_map(lambda g: g[1:], slopes)

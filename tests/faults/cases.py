@@ -23,6 +23,7 @@ Applies = Callable[[Method], bool]
 
 CASES: list[Case] = []
 GUIDED, HESSIANS = "guided_ig", "integrated_hessians"
+EXCITATION = "excitation_backprop"
 
 ONCE = 5
 """Calls before a refusal that needs an output of the model: a probe for every level of nesting."""
@@ -90,7 +91,12 @@ def takes_score(m: Method) -> bool:
 
 def by_rules(m: Method) -> bool:
     """Methods that follow a model operation by operation."""
-    return m.name in ("guided_backprop", "deconvolution") or compares(m)
+    return m.name in ("guided_backprop", "deconvolution") or compares(m) or propagates(m)
+
+
+def propagates(m: Method) -> bool:
+    """Methods that propagate relevance."""
+    return m.name.startswith("lrp") or m.name == EXCITATION
 
 
 def compares(m: Method) -> bool:
@@ -164,7 +170,8 @@ add(
         model=Changed(after=lambda out: out / (torch.arange(len(out)) % 3 != 1)[:, None])
     ),
     lambda m: Equals(lambda m: plain(), then=_broken(slice(1, 2)), warns=_reports(m)),
-    lambda m: m.name not in ("grad_and_score", "completeness"),
+    # Baselines that all examples share are rows of their own, and have places of their own.
+    lambda m: m.name not in ("grad_and_score", "completeness", "expected deep_lift"),
 )
 add(
     "values",
@@ -957,8 +964,12 @@ add(
     "outputs",
     "one number for the batch",
     lambda: changed(model=Changed(after=lambda out: out[:, 1].sum()), index=None),
+    # A probability is divided by the score, which then is that of the whole batch.
     like(plain),
-    lambda m: takes_score(m) and m.name not in (GUIDED, HESSIANS, "grad_and_score", "completeness"),
+    lambda m: (
+        takes_score(m)
+        and m.name not in (GUIDED, HESSIANS, EXCITATION, "grad_and_score", "completeness")
+    ),
 )
 
 # --------------------------------------------------------------------------------------- numbers
@@ -1190,16 +1201,16 @@ add(
     "dropout, stochastic",
     lambda: changed(model=models.Dropped().train(), stochastic=True),
     like(lambda: changed(model=models.Dropped().train(), stochastic=True)),
-    lambda m: not compares(m),
+    lambda m: not compares(m) and not propagates(m),
     # The model draws from the global generator: its own doing.
     ignore=frozenset({"torch rng"}),
 )
 add(
     "model",
-    "dropout that differs at the baseline",
+    "dropout that rules do not know",
     lambda: changed(model=models.Dropped().train(), stochastic=True),
     Refused("rules.training", r"dropout: .*model\.eval", calls=2),
-    compares,
+    lambda m: compares(m) or propagates(m),
     ignore=frozenset({"torch rng"}),
 )
 
@@ -1243,7 +1254,7 @@ add(
     "model",
     "an operation of its own",
     lambda: changed(model=Changed(after=lambda out: models.FailingBackward.apply(out, [_MINE]))),
-    Refused("rules.unseen", r"autograd\.Function", calls=3),
+    Refused("rules.unseen", r"autograd\.Function", calls=4),
     by_rules,
 )
 
@@ -1414,9 +1425,11 @@ add(
     "checkpointing",
     lambda: changed(model=models.Checkpointed(use_reentrant=False)),
     # Evaluated again without the rules, it saves other tensors.
-    lambda m: Raises(RuntimeError, "checkpoint") if compares(m) else like(plain),
+    lambda m: Raises(RuntimeError, "checkpoint") if compares(m) or propagates(m) else like(plain),
     is_not(HESSIANS),
     modes=(False,),
+    # What torch imports to tell of it, the first time.
+    ignore=frozenset({"warning filters"}),
 )
 add(
     "model",

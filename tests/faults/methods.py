@@ -135,6 +135,10 @@ def _expected_lift(f: Any, **options: Any) -> Any:
     return attrib.expected(attrib.deep_lift(f), **options)
 
 
+def _lrp(composite: Any) -> Callable[..., Any]:
+    return lambda f, **options: attrib.lrp(f, composite=composite, **options)
+
+
 def _per_target(inner: Callable[..., Any], *lead: Any) -> Callable[[Problem, dict[str, Any]], Any]:
     def call(p: Problem, options: dict[str, Any]) -> Any:
         targets = options.pop("targets", DEFAULT)
@@ -273,5 +277,16 @@ METHODS: tuple[Method, ...] = (
         {},
         frozenset({"chunk_size", "reduce"}),
     ),
+    Method(
+        "lrp",
+        _plain(attrib.lrp),
+        "",
+        {"composite": attrib.rules.epsilon()},
+        frozenset({"unknown"}),
+        points=False,
+    ),
+    Method("lrp attn_lrp", _plain(_lrp(attrib.rules.attn_lrp())), points=False),
+    Method("lrp epsilon_plus_flat", _plain(_lrp(attrib.rules.epsilon_plus_flat())), points=False),
+    Method("excitation_backprop", _plain(attrib.excitation_backprop), points=False),
     Method("completeness", _completeness, "baseline", points=False),
 )

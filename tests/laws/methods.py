@@ -78,7 +78,8 @@ class MethodInfo:
         precise: Options that leave no error but rounding on smooth networks, where those of the
             factory do not.
         odd: The attribution of ``-f`` has the size of that of ``f``.
-        twins: The spellings of a ReLU by which it is attributed alike.
+        twins: The spellings of a ReLU by which it is attributed alike, in whatever units its
+            input is.
     """
 
     name: str
@@ -209,6 +210,8 @@ _NO_CONDITIONS = TWINS - {"where"}
 # The rules of guided backpropagation and DeepLift do not add up over scores.
 _RULED = _ROWS | _TRANSFORMS | {Law.SYMMETRIC, Law.SPLIT}
 _LIFT = _RULED | {Law.COMPLETE, Law.ANCHORED, Law.AFFINE}
+# Those of relevance propagation depend on the score alone, not on what comes from above.
+_RELEVANCE = _RULED | {Law.LINEAR}
 
 METHODS = [
     MethodInfo("saliency", attrib.saliency, _GRADIENT, chunked=False),
@@ -424,5 +427,34 @@ METHODS = [
         (_LIFT | {Law.ANTISYMMETRIC}) - {Law.NESTED},
         takes="baseline",
         twins=_NO_CONDITIONS,
+    ),
+    # An epsilon is in units of its layer.
+    MethodInfo("lrp", attrib.lrp, _RELEVANCE, chunked=False, twins=frozenset()),
+    MethodInfo(
+        "lrp[epsilon 0]",
+        _options(attrib.lrp, composite=attrib.rules.epsilon(0.0)),
+        _RELEVANCE,
+        chunked=False,
+    ),
+    MethodInfo(
+        "lrp[epsilon_plus]",
+        _options(attrib.lrp, composite=attrib.rules.epsilon_plus(0.0)),
+        _RELEVANCE,
+        chunked=False,
+    ),
+    MethodInfo(
+        "lrp[attn_lrp]",
+        _options(attrib.lrp, composite=attrib.rules.attn_lrp()),
+        _RELEVANCE,
+        chunked=False,
+        twins=frozenset(),
+    ),
+    # A probability: the same for multiples of a score, and of a sum no sum.
+    MethodInfo(
+        "excitation_backprop",
+        attrib.excitation_backprop,
+        _RULED,
+        chunked=False,
+        degree=0,
     ),
 ]

@@ -178,7 +178,7 @@ TWINS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@every()
+@such_that(lambda info: bool(info.twins))
 @dtypes
 @few
 @given(twin=st.sampled_from(list(TWINS)), seed=seeds)

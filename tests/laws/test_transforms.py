@@ -72,7 +72,7 @@ def test_a_method_that_does_not_claim_vmap_refuses_it(info: MethodInfo) -> None:
 COMPILED = (
     *("saliency", "integrated_gradients", "integrated_gradients[path]", "var_grad"),
     *("expected_gradients[std]", "expected(integrated_gradients)", "per_target(saliency)"),
-    "deep_lift",
+    *("deep_lift", "lrp"),
 )
 
 
