@@ -71,8 +71,8 @@ def _dilated() -> nn.Module:
 
 
 def _sequences(x: Tensor, conv: nn.Module, last: nn.Module) -> Tensor:
-    found, index = F.max_pool1d(F.relu(conv(x)), 3, 1, return_indices=True)
-    return last(F.adaptive_max_pool1d(found, 2).flatten(1)) + 0 * index.sum()
+    found, _ = F.max_pool1d(F.relu(conv(x)), 3, 1, return_indices=True)
+    return last(F.adaptive_max_pool1d(found, 2).flatten(1))
 
 
 def _volumes(x: Tensor, conv: nn.Module, last: nn.Module) -> Tensor:

@@ -67,7 +67,7 @@ class References:
         recorded = self.choices[self.chosen]
         self.chosen += 1
         if not _equal(recorded, choice):
-            _refuse_choice(name, "got another at x than at the baseline")
+            _refuse_choice(name, "another at x than at the baseline")
 
     def clear(self) -> None:
         """Let go of all tensors, some of which know the flow that knows them."""
@@ -133,7 +133,9 @@ class _Comparing(Flow):
     def decided(self, name: str, choice: Any) -> None:
         """A choice, which can only be accepted where it can be compared."""
         if not self.looks:
-            _refuse_choice(name, "cannot be compared inside of torch.vmap or torch.compile")
+            _refuse_choice(
+                name, "one that cannot be compared inside of torch.vmap or torch.compile"
+            )
         self.chosen(name, choice)
 
     def shadowed(self, tensor: Tensor) -> bool:
@@ -207,7 +209,7 @@ def _fit(references: list[Tensor], inputs: tuple[Tensor, ...]) -> bool:
 def _refuse_choice(name: str, why: str) -> NoReturn:
     raise AttribValueError(
         f"{name}: is given a condition, an index or a detached number that depends on x{where()}, "
-        f"{why}, and what that owes to x is unknown; write it by relu, maximum or the like, or "
+        f"got {why}, and what that owes to x is unknown; write it by relu, maximum or the like, or "
         'take it for a constant by unknown="gradient"',
         code="rules.choice",
     )

@@ -16,9 +16,9 @@ def refuse(name: str, inputs: int = 1) -> NoReturn:
     """There is no rule for an operation."""
     several = f" for {inputs} tensors that depend on x" if inputs > 1 else ""
     raise AttribValueError(
-        f"{name}: has no rule{several}{where()}, and what its gradient stands for is unknown; pass "
-        f'rules={{{name!r}: rule}}, or unknown="gradient" to accept the gradient of whatever is '
-        "not known",
+        f"{name}: has no rule{several}, got a call{where()}; pass rules={{{name!r}: rule}}, or "
+        'unknown="gradient" to accept the gradient of whatever is not known, which nobody promises '
+        "to mean anything",
         code="rules.unknown",
     )
 

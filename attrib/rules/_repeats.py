@@ -48,7 +48,7 @@ class Repeats(NamedTuple):
         own = f.score if isinstance(f, Overridden) else f
         if not isinstance(own, Batched):
             return f
-        return replace(own, rows=Rows(self.shortened(own.rows.tensors), len(self.first)))
+        return replace(own, rows=Rows(self.shortened(own.rows.tensors)))
 
     def lengthened(self, short: Tensor, like: Tensor) -> Tensor:
         """What stands in a model for one row of each run, for all rows."""
