@@ -101,7 +101,9 @@ class Flow(TorchFunctionMode):
         # A compiler does not tell what is a view of what.
         self.views: list[tuple[Tensor, Tensor]] = []
         for variable in variables:
-            self.mark(variable)
+            # Integers are what they are at any baseline.
+            if variable.is_floating_point():
+                self.mark(variable)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -40,7 +40,8 @@ def secant_slopes(f: Score, args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
     def slopes(points: Tree) -> Tree:
         found = None
         if together[0] and isinstance(f, Batched):
-            with suppress(_NotRowsError):
+            # Whatever a model refuses that has no rows, or counts them, it takes one by one.
+            with suppress(_NotRowsError, IndexError, RuntimeError, ValueError, TypeError):
                 found = _shared(f, points, args)
             together[0] = found is not None  # if not, it is not worth another try
         if found is None:

@@ -399,6 +399,13 @@ METHODS = [
         chunked=False,
     ),
     MethodInfo(
+        "integrated_gradients[secant]",
+        _options(attrib.integrated_gradients, steps=5, quadrature="secant"),
+        _LIFT | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        twins=_NO_CONDITIONS,
+    ),
+    MethodInfo(
         "deep_lift[multipliers]",
         _options(attrib.deep_lift, multiply=False),
         _RULED,
