@@ -47,7 +47,7 @@ def refuse_unseen(origin: str) -> NoReturn:
 def refuse_compiled() -> NoReturn:
     """A compiled model inside of a score that is not compiled itself."""
     raise AttribTypeError(
-        "f: calls a model compiled by torch.compile, whose operations cannot be followed; "
+        "f: calls a model compiled by torch.compile, got operations that cannot be followed; "
         "attribute to the model it was made of (compiled._orig_mod) and compile the attribution",
         code="rules.compiled",
     )
