@@ -57,10 +57,13 @@ def check_input(x: Tree, *, gradients: bool = True) -> None:
         )
 
 
-def check_baseline(baseline: Any, x: Tree, name: str = "baseline") -> Tree:
+def check_baseline(
+    baseline: Any, x: Tree, name: str = "baseline", *, integers: bool = False
+) -> Tree:
     """A tree like ``x`` with the baseline of every floating leaf, in its dtype.
 
-    Integer and absent leaves have no baseline: they are carried along from ``x``.
+    Absent leaves have no baseline, nor have integers unless asked for: they are carried along
+    from ``x``.
     """
     given = leaves_for(x, baseline)
     if given is None:
@@ -74,6 +77,8 @@ def check_baseline(baseline: Any, x: Tree, name: str = "baseline") -> Tree:
         spec,
         [
             _baseline_leaf(b, a, name, x, place)
+            if differentiable(a) or (integers and a is not None)
+            else a
             for place, (b, a) in enumerate(zip(given, parts, strict=True))
         ],
     )
@@ -247,7 +252,9 @@ def _refuse_input(x: Tree) -> None:
 
 def _baseline_leaf(baseline: Any, leaf: Any, name: str, x: Tree, place: int) -> Any:
     if not differentiable(leaf):
-        return leaf
+        _check_whole(baseline, leaf, leaf_names(x, name)[place], name)
+        if not isinstance(baseline, Tensor):
+            return torch.full((), int(baseline), dtype=leaf.dtype, device=leaf.device)
     if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
         return torch.full((), float(baseline), dtype=leaf.dtype, device=leaf.device)
     if (
@@ -278,3 +285,34 @@ def _baseline_leaf(baseline: Any, leaf: Any, name: str, x: Tree, place: int) -> 
             code=f"{name}.shape",
         )
     return baseline.to(leaf.dtype)
+
+
+def _check_whole(baseline: Any, leaf: Tensor, place: str, name: str) -> None:
+    """A baseline of integers must hold integers that their dtype can hold."""
+    if isinstance(baseline, Tensor):
+        if baseline.is_floating_point() or baseline.is_complex():
+            found = str(baseline.dtype)
+        elif baseline.dtype == leaf.dtype or leaf.dtype == torch.bool:
+            return
+        else:
+            seen = numbers(baseline)
+            if seen is None or bool((seen.to(leaf.dtype) == seen).all()):
+                return
+            found = f"numbers of {baseline.dtype} that do not fit"
+    elif isinstance(baseline, (int, float)):
+        least, most = (0, 1) if leaf.dtype == torch.bool else _span(leaf.dtype)
+        if math.isfinite(baseline) and baseline == int(baseline) and least <= baseline <= most:
+            return
+        found = str(baseline)
+    else:
+        found = type(baseline).__name__
+    raise AttribTypeError(
+        f"{place}: must be made of integers as x is there, got {found} for {leaf.dtype}; pass a "
+        "tree like x with an integer for this leaf, such as the id of a mask token",
+        code=f"{name}.dtype",
+    )
+
+
+def _span(dtype: torch.dtype) -> tuple[int, int]:
+    limits = torch.iinfo(dtype)
+    return limits.min, limits.max

@@ -40,42 +40,15 @@ def layer_norm(
     return _normalised(input, tuple(range(-len(normalized_shape), 0)), weight, bias, eps)
 
 
-def instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *rest: Any,
-) -> Tensor:
-    """Instance normalisation by its formula where it is not a fixed affine map."""
-    if running_mean is not None or not use_input_stats:
-        return F.instance_norm(
-            input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
-        )
-    shape = (-1, *(1,) * (input.ndim - 2))
-    weight, bias = (None if part is None else part.reshape(shape) for part in (weight, bias))
-    return _normalised(input, tuple(range(2, input.ndim)), weight, bias, eps)
+def instance_norm(*args: Any, **kwargs: Any) -> Tensor:
+    """Instance normalisation by its formula where it is not a fixed affine map.
 
-
-def _instance_norm(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    *_: Any,
-) -> Tensor:
-    """The same in the order of `torch.instance_norm`."""
-    return instance_norm(
-        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
-    )
+    Takes the arguments of `torch.nn.functional.instance_norm`, or the nine of
+    `torch.instance_norm`, which puts the weights first.
+    """
+    if len(args) == 9:
+        args = (args[0], *args[3:5], *args[1:3], *args[5:8])
+    return _instance_norm(*args, **kwargs)
 
 
 def smooth_norms() -> Rewrite:
@@ -86,6 +59,23 @@ def smooth_norms() -> Rewrite:
     https://github.com/pytorch/pytorch/issues/175754 and 196700.
     """
     return Rewrite(_NORMS)
+
+
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not use_input_stats:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    shape = (-1, *(1,) * (input.ndim - 2))
+    weight, bias = (None if part is None else part.reshape(shape) for part in (weight, bias))
+    return _normalised(input, tuple(range(2, input.ndim)), weight, bias, eps)
 
 
 def _normalised(
@@ -103,5 +93,5 @@ _NORMS: dict[Any, Callable[..., Any]] = {
     F.layer_norm: layer_norm,
     torch.layer_norm: layer_norm,
     F.instance_norm: instance_norm,
-    torch.instance_norm: _instance_norm,
+    torch.instance_norm: instance_norm,
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 from attrib.types import Tree
 
 __all__ = [
+    "copied",
     "differentiable",
     "features",
     "flatten",
@@ -34,6 +35,11 @@ def flatten(tree: Tree) -> tuple[list[Any], pytree.TreeSpec]:
 def unflatten(spec: pytree.TreeSpec, parts: Sequence[Any]) -> Tree:
     """A tree from its leaves."""
     return parts[0] if spec is _LEAF else spec.unflatten(parts)
+
+
+def copied(tree: Any) -> Any:
+    """The same with copies of all tensors, for a model that may write to what it is given."""
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def leaves(tree: Tree) -> list[Any]:

@@ -20,7 +20,7 @@ from attrib._transforms import (
     transforming,
     vjp,
 )
-from attrib._tree import differentiable, flatten, leaves, put, tree_map, unflatten
+from attrib._tree import copied, differentiable, flatten, leaves, put, tree_map, unflatten
 from attrib.errors import AttribValueError, add_note
 from attrib.types import Attribute, Score, Tree
 
@@ -126,7 +126,7 @@ def score_of(f: Score) -> Score:
     def method(f: Score) -> Score:
         def score(x: Tree, *args: Any) -> Tensor:
             try:
-                result = f(tree_map(Tensor.clone, x), *_copies(args))
+                result = f(tree_map(Tensor.clone, x), *copied(args))
             except Exception as error:
                 add_note(error, "attrib was evaluating the score")
                 raise
@@ -163,7 +163,7 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
             return result
 
         def score_at(variables: tuple[Tensor, ...], carrier: Carrier) -> Tensor:
-            score = evaluated(lambda x: inner(x, *_copies(args)), variables, carrier)
+            score = evaluated(lambda x: inner(x, *copied(args)), variables, carrier)
             check_score(score, x)
             return score
 
@@ -175,7 +175,7 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
                 variables: tuple[Tensor, ...], carrier: Carrier, positions: list[int]
             ) -> list[Tensor]:
                 def scores(x: Tree) -> list[Tensor]:
-                    shared = choice.outputs(x, _copies(args))
+                    shared = choice.outputs(x, copied(args))
                     return [choice.select(shared, place, x, length) for place in positions]
 
                 found = evaluated(scores, variables, carrier)
@@ -326,15 +326,6 @@ def _by_transform(
     # memory and time are those of a plain backward pass.
     _, *gradients = pullback(torch.ones_like(score), retain_graph=torch.is_grad_enabled())
     return [score, *gradients]
-
-
-def _copies(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments that the model may write to, at every evaluation anew."""
-
-    def copied(leaf: Any) -> Any:
-        return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-    return tuple(tree_map(copied, arg) for arg in args)
 
 
 def _normal(value: Tensor) -> Tensor:

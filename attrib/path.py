@@ -97,6 +97,7 @@ def integrated_gradients(
         >>> integrated_gradients(f)(torch.tensor([[1.0, 2.0]]))
         tensor([[2., 2.]])
     """
+    check_choice(quadrature, "quadrature", (*RULES, "secant"))
     secant = quadrature == "secant"
     rule = _check_rule(f, steps, "midpoint" if quadrature == "secant" else quadrature)
     chunk_size = check_chunk_size(chunk_size)

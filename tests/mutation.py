@@ -232,9 +232,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "further arguments given as they are",
-        "gradient.py",
-        "return leaf.clone() if isinstance(leaf, Tensor) else leaf",
-        "return leaf",
+        "_tree.py",
+        "return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)",
+        "return tree",
         REGRESSIONS,
     ),
     Mutant(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from derivatives import check_derivatives, relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,11 +17,6 @@ import attrib
 from attrib import rules as r
 
 EXACT = 1e-10
-
-
-def relative(a: Tensor, b: Tensor) -> float:
-    """The largest difference, in units of the largest entry."""
-    return float((a - b).detach().abs().max() / b.detach().abs().max().clamp_min(1e-30))
 
 
 class Encoder(nn.Module):
@@ -186,32 +183,8 @@ def test_vmap_is_the_loop_and_compiled_is_eager(composite: Any) -> None:
 
 @composites
 def test_derivatives_are_those_of_finite_differences(composite: Any) -> None:
-    model, x = encoder(), tokens()
     torch.manual_seed(7)
-    weight = torch.randn_like(x)
-    parameters = {name: value.detach() for name, value in model.named_parameters()}
-
-    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        f = lambda x: torch.func.functional_call(model, parameters, (x,))[:, 1]
-        return (attrib.lrp(f, composite=composite)(x) * weight).sum()
-
-    slopes, slope = torch.func.grad(loss, argnums=(0, 1))(parameters, x)
-    step = 1e-6
-    way = {name: torch.randn_like(value) for name, value in parameters.items()}
-    ahead, behind = (
-        loss({n: p + sign * step * way[n] for n, p in parameters.items()}, x) for sign in (1, -1)
-    )
-    found = sum((slopes[name] * way[name]).sum() for name in way)
-    scale = sum((slopes[name] * way[name]).abs().sum() for name in way)
-    assert abs(found - (ahead - behind) / (2 * step)) <= 1e-6 * scale
-    direction = torch.randn_like(x)
-    ahead, behind = (loss(parameters, x + sign * step * direction) for sign in (1, -1))
-    error = (slope * direction).sum() - (ahead - behind) / (2 * step)
-    assert error.abs() <= 1e-6 * (slope * direction).abs().sum()
-    own = x.clone().requires_grad_()
-    attributed = attrib.lrp(attrib.target(model, 1), composite=composite)(own)
-    (again,) = torch.autograd.grad((attributed * weight).sum(), own)
-    assert relative(again, slope) <= 1e-9
+    check_derivatives(partial(attrib.lrp, composite=composite), encoder(), tokens())
 
 
 def test_padding_gets_nothing_and_changes_nothing() -> None:

@@ -197,27 +197,6 @@ def _rms_norm(
     return (normal if weight is None else normal * weight).to(input.dtype)
 
 
-def _instance_norm(*args: Any, **kwargs: Any) -> Tensor:
-    if len(args) == 9:  # of torch.instance_norm, which puts the weights first
-        args = (args[0], *args[3:5], *args[1:3], *args[5:8])
-    return _instance_norm_of(*args, **kwargs)
-
-
-def _instance_norm_of(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if use_input_stats:
-        return instance_norm(input, None, None, weight, bias, eps=eps)
-    return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-
-
 def _random_relu(
     input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
 ) -> Tensor:
@@ -330,7 +309,7 @@ DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "lp_pool2d": _descended(F.lp_pool2d),
     "lp_pool3d": _descended(F.lp_pool3d),
     "layer_norm": layer_norm,
-    "instance_norm": _instance_norm,
+    "instance_norm": instance_norm,
     "group_norm": _group_norm,
     "rms_norm": _rms_norm,
     "batch_norm": _batch_norm,

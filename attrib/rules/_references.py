@@ -12,7 +12,8 @@ from attrib._carriers import Carrier, Plain
 from attrib._transforms import compiling, concrete
 from attrib.errors import AttribValueError
 from attrib.rules._flow import Call, Flow, Rule, where
-from attrib.rules._repeats import NotRepeatedError, Repeats
+from attrib.rules._repeats import Repeats
+from attrib.rules._rows import UntoldRowsError
 
 __all__ = ["OtherPathError", "Recording", "References", "Replaying"]
 
@@ -61,7 +62,7 @@ class References:
     def same(self, name: str, choice: Any) -> None:
         """A choice must be what it was at the baseline."""
         if self.repeated is not None:
-            raise NotRepeatedError
+            raise UntoldRowsError
         if self.chosen == len(self.choices):
             _refuse_path(f"one more choice by {name}")
         recorded = self.choices[self.chosen]

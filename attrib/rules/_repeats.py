@@ -12,14 +12,11 @@ from attrib._batched import Batched, Rows
 from attrib._carriers import Overridden
 from attrib._transforms import transforming
 from attrib._tree import leaves, tree_map
+from attrib.rules._rows import UntoldRowsError, check_rows
 from attrib.rules._sums import telling
 from attrib.types import Score, Tree
 
-__all__ = ["NotRepeatedError", "Repeats", "repeats"]
-
-
-class NotRepeatedError(Exception):
-    """Somewhere in the model, the rows do not follow each other along the first dimension."""
+__all__ = ["Repeats", "repeats"]
 
 
 class Repeats(NamedTuple):
@@ -53,9 +50,10 @@ class Repeats(NamedTuple):
     def lengthened(self, short: Tensor, like: Tensor) -> Tensor:
         """What stands in a model for one row of each run, for all rows."""
         runs, rows = len(self.first), len(self.run)
-        # Where time or heads share a dimension with the rows, nothing tells which comes first.
-        if short.shape != (runs, *like.shape[1:]) or like.shape[:1] != (rows,):
-            raise NotRepeatedError
+        check_rows(short, runs)
+        check_rows(like, rows)
+        if short.shape[1:] != like.shape[1:]:
+            raise UntoldRowsError
         return short.expand_as(like) if runs == 1 else short[self.run]
 
 

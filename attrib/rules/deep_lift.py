@@ -20,13 +20,14 @@ from attrib._checks import (
     check_score,
 )
 from attrib._transforms import compiling, concrete
-from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
-from attrib.errors import AttribError, add_note
+from attrib._tree import copied, differentiable, flatten, leaves, tree_map, unflatten
+from attrib.errors import add_note
 from attrib.gradient import grad_and_score
 from attrib.rules._cancel import Revealing
 from attrib.rules._flow import Rule, check_rules
 from attrib.rules._references import OtherPathError, Recording, References, Replaying
-from attrib.rules._repeats import NotRepeatedError, Repeats, repeats
+from attrib.rules._repeats import Repeats, repeats
+from attrib.rules._rows import UntoldRowsError, if_rows_are_told
 from attrib.rules._secants import elementwise, maximum, product, rectified, softmax
 from attrib.rules._sums import adds_up, check_sum
 from attrib.types import Attribute, Score, Tree
@@ -131,9 +132,10 @@ def deep_lift(
             # Rules of one's own, and gradients, owe nobody a sum.
             exact = not rules and unknown == "refuse"
             found = None
-            if exact and rule == "rescale" and shared:
-                found = _from_fewer_rows(multipliers, f, x, start, args)
-                if found is None and repeats(f, start, args) is not None:
+            repeated = repeats(f, start, args) if exact and rule == "rescale" and shared else None
+            if repeated is not None:
+                found = if_rows_are_told(lambda: _told(multipliers, x, start, args, repeated))
+                if found is None:
                     shared.clear()  # not worth another try
             if found is None:
                 try:
@@ -152,30 +154,21 @@ def deep_lift(
     return inherit(f, method)
 
 
-def _from_fewer_rows(
+def _told(
     multipliers: Callable[..., tuple[Tree, Tensor, Tensor]],
-    f: Score,
     x: Tree,
     start: Tree,
     args: tuple[Any, ...],
-) -> Tree | None:
-    """The multipliers, with the baseline evaluated once for all examples that share it.
-
-    Nothing tells where in a tensor of a model its rows are. If they are not where they are looked
-    for, in a sequence with time first for instance, shapes disagree or nothing adds up.
-    """
-    repeated = repeats(f, start, args)
-    if repeated is None:
-        return None
+    repeated: Repeats,
+) -> Tree:
+    """The multipliers, with the baseline evaluated once for all examples that share it."""
     try:
         found, *scores = multipliers(x, start, args, repeated)
-    except (NotRepeatedError, OtherPathError):
-        return None
-    except AttribError:
-        raise
-    except (IndexError, RuntimeError, ValueError, TypeError, AssertionError):
-        return None  # a model that counts its rows, say; if it is not that, it comes again
-    return found if adds_up(_times(found, x, start), *scores) else None
+    except OtherPathError as error:
+        raise UntoldRowsError from error
+    if not adds_up(_times(found, x, start), *scores):
+        raise UntoldRowsError
+    return found
 
 
 def _multipliers(
@@ -192,7 +185,7 @@ def _multipliers(
     at_baseline, given = f, (start, *args)
     if repeated is not None:
         at_baseline, given = repeated.score(f), repeated.shortened(given)
-    own, *others = (tree_map(_copied, tree) for tree in given)
+    own, *others = (copied(tree) for tree in given)
     variables = [leaf for leaf in leaves(own) if leaf is not None]
     starts = [leaf for leaf in leaves(start) if leaf is not None]
 
@@ -227,7 +220,3 @@ def _at_baseline(f: Score, start: Tree, args: list[Any]) -> Tensor:
         raise
     check_score(score, start)
     return score
-
-
-def _copied(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from attrib._transforms import transforming
 from attrib._tree import leaves, length, tree_map
 from attrib.gradient import grad_and_score
 from attrib.rules._flow import Call, Flow, Rule
+from attrib.rules._rows import check_rows, if_rows_are_told
 from attrib.rules._secants import SCALE, crossing, small
 from attrib.rules.deep_lift import RESCALE, deep_lift
 from attrib.types import Score, Tree
@@ -40,9 +40,7 @@ def secant_slopes(f: Score, args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
     def slopes(points: Tree) -> Tree:
         found = None
         if together[0] and isinstance(f, Batched):
-            # Whatever a model refuses that has no rows, or counts them, it takes one by one.
-            with suppress(_NotRowsError, IndexError, RuntimeError, ValueError, TypeError):
-                found = _shared(f, points, args)
+            found = if_rows_are_told(partial(_shared, f, points, args))
             together[0] = found is not None  # if not, it is not worth another try
         if found is None:
             ends = tree_map(lambda p: p[1:], points), tree_map(lambda p: p[:-1], points)
@@ -55,10 +53,6 @@ def secant_slopes(f: Score, args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
 _RULES: dict[Any, Rule] = {"pool": crossing}
 
 
-class _NotRowsError(Exception):
-    """Somewhere in the model, the points do not follow each other along the first dimension."""
-
-
 class _Neighbours(Flow):
     """All points at once, one after the other along the first dimension of everything: each is the
     reference of the next, the first its own."""
@@ -68,34 +62,32 @@ class _Neighbours(Flow):
         if carrier.light:
             rules["relu"] = self._rectified
         super().__init__(carrier, variables, rules)
-        self.points, self.rows = points, rows
-        if any(leaf.ndim == 0 or leaf.shape[0] != rows for leaf in variables):
-            raise _NotRowsError
+        self.rows, self.batch = rows, rows // points
+        for leaf in variables:
+            check_rows(leaf, rows)
 
     def ruled(self, rule: Rule, call: Call) -> Any:
         """See `Flow`."""
-        call.references = [self._before(tensor) for tensor in call.inputs]
+        for tensor in call.inputs:
+            check_rows(tensor, self.rows)
+        if rule != self._rectified:
+            call.references = [self._before(tensor) for tensor in call.inputs]
         return rule(call, self.carrier)
 
     def _rectified(self, call: Call, carrier: Carrier) -> Tensor:
         """As `rectified` does, on parts of what is there already."""
-        x = call.inputs[0]
+        x, batch = call.inputs[0], self.batch
         at = carrier.frozen(x)
-        value, rows = call(at), self._rows(x)
-        slope = torch.zeros_like(value)
-        step = torch.sub(at[rows:], at[:-rows]).add_(small(x.dtype))
-        torch.sub(value[rows:], value[:-rows], out=slope[rows:]).div_(step)
+        value = call(at)
+        slope = torch.empty_like(value)
+        slope[:batch] = 0
+        step = torch.sub(at[batch:], at[:-batch]).add_(small(x.dtype))
+        torch.sub(value[batch:], value[:-batch], out=slope[batch:]).div_(step)
         return carrier.carried(value, x, slope, by=SCALE)
 
     def _before(self, tensor: Tensor) -> Tensor:
-        rows, at = self._rows(tensor), self.carrier.frozen(tensor)
-        return torch.cat([at[:rows], at[:-rows]])
-
-    def _rows(self, tensor: Tensor) -> int:
-        # Where time or heads share a dimension with the rows, nothing tells which comes first.
-        if tensor.ndim == 0 or tensor.shape[0] != self.rows:
-            raise _NotRowsError
-        return self.rows // self.points
+        at = self.carrier.frozen(tensor)
+        return torch.cat([at[: self.batch], at[: -self.batch]])
 
 
 def _shared(f: Batched, points: Tree, args: tuple[Any, ...]) -> Tree | None:
