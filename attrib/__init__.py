@@ -4,10 +4,21 @@ from attrib import metrics, perturb, rules, types
 from attrib._paths import straight
 from attrib._progress import progress
 from attrib.blur import blur_ig, blur_path
+from attrib.conductance import conductance, internal_influence, neuron_conductance
 from attrib.errors import AttribError, Cancelled, NonFiniteWarning
 from attrib.gradient import grad_and_score, input_x_gradient, saliency
 from attrib.guided import guided_ig
 from attrib.hessians import integrated_hessians
+from attrib.layers import (
+    Site,
+    activation,
+    activation_and_gradient,
+    gradient_x_activation,
+    layer,
+    neuron,
+    split,
+    tap,
+)
 from attrib.path import average_gradient, expected_gradients, integrated_gradients
 from attrib.reducers import estimate, maximum, mean, minimum, second_moment, total, variance
 from attrib.rules import (
@@ -29,10 +40,14 @@ __all__ = [
     "Cancelled",
     "Estimate",
     "NonFiniteWarning",
+    "Site",
+    "activation",
+    "activation_and_gradient",
     "average_gradient",
     "batched",
     "blur_ig",
     "blur_path",
+    "conductance",
     "contrast",
     "deconvolution",
     "deep_lift",
@@ -41,17 +56,22 @@ __all__ = [
     "expected",
     "expected_gradients",
     "grad_and_score",
+    "gradient_x_activation",
     "guided_backprop",
     "guided_ig",
     "input_x_gradient",
     "integrated_gradients",
     "integrated_hessians",
+    "internal_influence",
+    "layer",
     "log_prob",
     "lrp",
     "maximum",
     "mean",
     "metrics",
     "minimum",
+    "neuron",
+    "neuron_conductance",
     "override",
     "per_target",
     "perturb",
@@ -63,7 +83,9 @@ __all__ = [
     "smooth",
     "smooth_grad",
     "smooth_grad_sq",
+    "split",
     "straight",
+    "tap",
     "target",
     "total",
     "types",

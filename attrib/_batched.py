@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange, repeat
-from torch import Tensor
+from torch import Tensor, nn
 
 from attrib._carriers import Overridden
 from attrib._transforms import compiling
@@ -16,7 +18,7 @@ from attrib._tree import flatten, leaves, length, tree_map, unflatten
 from attrib.errors import ONE_BY_ONE, add_note
 from attrib.types import Tree
 
-__all__ = ["Batched", "Choice", "NotRowsError", "Rows", "inherit", "stacked"]
+__all__ = ["Batched", "Choice", "NotRowsError", "Rows", "called_like", "inherit", "stacked"]
 
 
 class NotRowsError(Exception):
@@ -62,14 +64,36 @@ class Batched:
         function: ``function(rows, x, *args)``.
         rows: The tensors that belong to the rows.
         choice: For a score that selects by a tensor: the parts that it is made of.
+        models: The modules it calls, if it tells.
+        marked: ``marked(spots)``, the same function of models in which these places are marked.
+        like: The function whose signature it has.
     """
 
     function: Callable[..., Any]
     rows: Rows = _NO_ROWS
     choice: Choice | None = None
+    models: tuple[nn.Module, ...] = ()
+    marked: Callable[[Sequence[Any]], Any] | None = None
+    like: Callable[..., Any] | None = None
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.like or _any_score)
 
     def __call__(self, x: Tree, /, *args: Any, **named: Any) -> Any:
         return self.function(self.rows, x, *args, **named)
+
+
+def called_like(attribute: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that hands its arguments on, and says so."""
+    described: Any = function
+    with suppress(TypeError, ValueError):  # a callable may have no signature
+        described.__signature__ = inspect.signature(attribute)
+    return function
+
+
+def _any_score(x: Tree, *args: Any) -> Any:
+    """What is called like any other score."""
 
 
 def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
@@ -87,7 +111,7 @@ def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[...
             x, *args, **named
         )
 
-    return Batched(function, score.rows)
+    return Batched(function, score.rows, like=plain)
 
 
 def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> Callable[..., Any]:

@@ -34,6 +34,7 @@ __all__ = [
     "check_like",
     "check_number",
     "check_score",
+    "check_values",
     "describe",
 ]
 
@@ -125,15 +126,11 @@ def check_score(score: Any, x: Tree) -> None:
 
 def check_finite(gradient: list[Tensor], score: Tensor) -> list[Tensor]:
     """The gradients, NaN for examples whose score is NaN or infinite: a ReLU would hide it."""
-    # Cheap and nearly always enough; a sum that overflows is looked at entry by entry.
-    if concrete(score) and math.isfinite(score.detach().sum().item()):
+    broken = _broken(score)
+    if broken is None:
         return gradient
-    finite = torch.isfinite(score)
-    seen = numbers(finite)
+    seen = numbers(broken)
     if seen is not None:
-        if seen.all():
-            return gradient
-        seen = ~seen
         first = list(map(int, seen.nonzero()[0]))
         warnings.warn(
             f"score: NaN or infinite for {int(seen.sum())} of {seen.numel()} examples, first "
@@ -142,11 +139,28 @@ def check_finite(gradient: list[Tensor], score: Tensor) -> list[Tensor]:
             NonFiniteWarning,
             stacklevel=2,
         )
-    broken = ~finite
     return [
         g.masked_fill(broken.reshape(broken.shape + (1,) * (g.ndim - broken.ndim)), math.nan)
         for g in gradient
     ]
+
+
+def check_values(values: Tensor, *, known: bool = False) -> tuple[Tensor, bool]:
+    """The scores of inputs with hidden features, those that are infinite NaN, as their differences
+    are to be; and whether there are any, which is warned of unless it is known."""
+    broken = _broken(values)
+    if broken is None:
+        return values, known
+    seen = numbers(broken)
+    if seen is not None and not known:
+        warnings.warn(
+            f"score: NaN or infinite for {int(seen.sum())} of {seen.numel()} evaluations with "
+            "features hidden; what rests on them is NaN. Look at the input, the baseline and the "
+            "model's parameters",
+            NonFiniteWarning,
+            stacklevel=2,
+        )
+    return values.masked_fill(broken, math.nan), True
 
 
 def check_count(value: Any, name: str, *, least: int = 1) -> int:
@@ -212,6 +226,16 @@ def describe(tree: Any) -> str:
         text = str(tree_map(_Shape, tree))
         return text if len(text) <= 200 else text[:197] + "..."
     return type(tree).__name__
+
+
+def _broken(score: Tensor) -> Tensor | None:
+    """Which scores are NaN or infinite; ``None`` if it is known that none is."""
+    # Cheap and nearly always enough; a sum that overflows is looked at entry by entry.
+    if concrete(score) and math.isfinite(score.detach().sum().item()):
+        return None
+    broken = ~torch.isfinite(score)
+    seen = numbers(broken)
+    return broken if seen is None or seen.any() else None
 
 
 class _Shape:

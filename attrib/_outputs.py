@@ -22,9 +22,12 @@ __all__ = [
     "check_index",
     "check_integer",
     "check_mode",
+    "insists_on_layout",
     "moody_modules",
     "read_output",
     "select",
+    "wants_channels_last",
+    "with_channels_last",
 ]
 
 Index: TypeAlias = int | tuple[int, ...] | Tensor | Callable[[Any], Tensor] | None
@@ -37,21 +40,23 @@ class Caller:
     Two-dimensional convolutions are up to twice as fast on CPUs (measured) with the channels last
     in memory, so a module that has some gets its images in that layout. A model that insists on
     another one, by ``view``, is called once more and from then on without it.
+
+    Args:
+        model: The model.
+        call: What is called in its place.
     """
 
-    def __init__(self, model: Callable[..., Any]) -> None:
-        self._model = model
-        self._channels_last = isinstance(model, nn.Module) and any(
-            isinstance(module, nn.Conv2d) for module in model.modules()
-        )
+    def __init__(self, model: Callable[..., Any], call: Callable[..., Any] | None = None) -> None:
+        self._model = call or model
+        self._channels_last = isinstance(model, nn.Module) and wants_channels_last(model)
 
     def __call__(self, x: Tree, args: tuple[Any, ...]) -> Any:
         if not (self._channels_last and any(_is_image(leaf) for leaf in leaves(x))):
             return self._call(x, args)
         try:
-            return self._call(tree_map(_with_channels_last, x), args)
+            return self._call(tree_map(with_channels_last, x), args)
         except RuntimeError as error:
-            if "view size is not compatible" not in str(error):
+            if not insists_on_layout(error):
                 raise
             self._channels_last = False
             return self._call(x, args)
@@ -64,13 +69,24 @@ class Caller:
         return self._model(x, *args)
 
 
+def wants_channels_last(model: nn.Module) -> bool:
+    """Whether a model has two-dimensional convolutions."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def insists_on_layout(error: Exception) -> bool:
+    """Whether a model was not pleased with the memory layout of its images."""
+    return "view size is not compatible" in str(error)
+
+
 def _is_image(leaf: Any) -> bool:
     return (
         isinstance(leaf, Tensor) and leaf.ndim == 4 and leaf.is_floating_point() and concrete(leaf)
     )
 
 
-def _with_channels_last(leaf: Tensor) -> Tensor:
+def with_channels_last(leaf: Tensor) -> Tensor:
+    """An image with its channels last in memory; anything else as it is."""
     return leaf.contiguous(memory_format=torch.channels_last) if _is_image(leaf) else leaf
 
 

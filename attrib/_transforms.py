@@ -19,7 +19,6 @@ __all__ = [
     "depends",
     "differentiated_outside",
     "inside",
-    "level_of",
     "mapped",
     "numbers",
     "only_mapped",
@@ -156,11 +155,6 @@ def inside(tensor: Tensor) -> list[Tensor]:
             tensor = _C._functorch.get_unwrapped(tensor)
             found.append(tensor)
     return found
-
-
-def level_of(tensor: Tensor) -> int:
-    """Which of the nested `torch.func` transforms has wrapped this tensor; -1 for none."""
-    return max(-1, _C._functorch.maybe_get_level(tensor))
 
 
 def _transforming() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 __all__ = [
     "ONE_BY_ONE",
     "AttribError",
@@ -27,7 +29,8 @@ class AttribError(Exception):
     """
 
     def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
+        # What super().__init__ would do, in a way that a compiler can follow.
+        self.args = (message,)
         self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -53,6 +56,8 @@ class NonFiniteWarning(UserWarning):
 
 def add_note(error: BaseException, note: str) -> None:
     """Say what was being evaluated, on the user's own exception (Python 3.11 and later)."""
+    if torch.compiler.is_compiling():
+        return  # a compiler cannot follow it
     note_on = getattr(error, "add_note", None)
     if note_on is not None:
         note_on(note)

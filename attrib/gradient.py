@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from attrib._tree import copied, differentiable, flatten, leaves, put, tree_map,
 from attrib.errors import AttribValueError, add_note
 from attrib.types import Attribute, Score, Tree
 
-__all__ = ["grad_and_score", "input_x_gradient", "saliency", "score_of"]
+__all__ = ["grad_and_score", "input_x_gradient", "refuse_independent", "saliency", "score_of"]
 
 
 def grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
@@ -120,13 +120,14 @@ def input_x_gradient(f: Score) -> Attribute:
     return inherit(f, method)
 
 
-def score_of(f: Score) -> Score:
-    """The score itself, checked, and evaluated on a copy of ``x`` that the model may write to."""
+def score_of(f: Score, *, own: bool = False) -> Score:
+    """The score itself, checked, and evaluated on a copy of ``x`` that the model may write to,
+    unless the ``x`` it is called with is our own."""
 
     def method(f: Score) -> Score:
         def score(x: Tree, *args: Any) -> Tensor:
             try:
-                result = f(tree_map(Tensor.clone, x), *copied(args))
+                result = f(x if own else tree_map(Tensor.clone, x), *copied(args))
             except Exception as error:
                 add_note(error, "attrib was evaluating the score")
                 raise
@@ -251,7 +252,7 @@ def _pull_back(
     score: Tensor, variables: tuple[Tensor, ...], carrier: Plain, *, again: bool = False
 ) -> list[Tensor]:
     if not score.requires_grad:
-        _refuse_independent()
+        refuse_independent()
     with torch.enable_grad():
         total = score.sum()
     carrier.pulling = True
@@ -266,7 +267,7 @@ def _pull_back(
     finally:
         carrier.pulling = False
     if all(gradient is None for gradient in gradients):
-        _refuse_independent()
+        refuse_independent()
     return [_beside(v, g) for v, g in zip(variables, gradients, strict=True)]
 
 
@@ -308,7 +309,7 @@ def _by_transform(
         score = score_at(variables, Token(token))
         # torch.func would answer with zeros.
         if not depends(score):
-            _refuse_independent()
+            refuse_independent()
         return score
 
     try:
@@ -342,7 +343,8 @@ def _beside(value: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient.contiguous() if value.is_contiguous() else gradient
 
 
-def _refuse_independent() -> None:
+def refuse_independent() -> NoReturn:
+    """Refuse a score without a derivative."""
     raise AttribValueError(
         "f: the score does not depend on x, got a result without a gradient; look for detach(), "
         "torch.no_grad(), .item() or .data inside of the model, or for an x that it does not use",

@@ -22,14 +22,12 @@ from attrib._checks import (
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
 from attrib._paths import Path, Traversal, traverse, weighted_gradients
 from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
-from attrib._transforms import concrete
 from attrib._tree import differentiable, leaves, length, tree_map
 from attrib.errors import AttribValueError
-from attrib.gradient import grad_and_score, score_of
+from attrib.gradient import grad_and_score
 from attrib.perturb import Stream, check_scale, fork, gaussian
 from attrib.reducers import estimate, mean, total
-from attrib.rules._sums import check_sum
-from attrib.rules.secant import secant_slopes
+from attrib.rules.secant import sum_of_segments
 from attrib.types import Attribute, Reducer, Score, Tree
 
 __all__ = ["average_gradient", "expected_gradients", "integrated_gradients"]
@@ -123,7 +121,7 @@ def integrated_gradients(
             check_input(x)
             line = traverse(path, x, check_baseline(baseline, x))
             if secant:
-                return _sum_of_segments(f, line, steps, x, args, chunk_size)
+                return sum_of_segments(f, line.at, steps, x, args, chunk_size)
             evaluate = weighted_gradients(f, line, args)
             if tol is not None:
                 found = adaptive_integral(evaluate, x, steps, tol, chunk_size)
@@ -281,33 +279,6 @@ def expected_gradients(
         return reduce(map_chunks(kernel, Points(samples, take), chunk_size=chunk_size, like=x))
 
     return attribute
-
-
-def _sum_of_segments(
-    f: Score, line: Traversal, steps: int, x: Tree, args: tuple[Any, ...], chunk_size: ChunkSize
-) -> Tree:
-    slopes = secant_slopes(f, args)
-    wide = torch.promote_types(_first(x).dtype, torch.float32)
-
-    def take(start: int, stop: int) -> Tensor:
-        return torch.arange(start, stop, device=_first(x).device)
-
-    def kernel(segments: Tensor) -> Tree:
-        ends = torch.cat([segments, segments[-1:] + 1])
-        points, _ = line.at(ends.to(wide) / steps)
-        return tree_map(
-            lambda s, p: (s * (p[1:] - p[:-1])).to(wide).sum(0, keepdim=True),
-            slopes(points),
-            points,
-        )
-
-    chunks = map_chunks(kernel, Points(steps, take), chunk_size=chunk_size, like=x)
-    attribution = _like(total(chunks), x)
-    if all(map(concrete, (leaf for leaf in leaves(attribution) if leaf is not None))):
-        ends, _ = line.at(torch.arange(2, device=_first(x).device).to(wide))
-        before, reached = stacked(score_of(f), *args)(ends)
-        check_sum(attribution, reached, before)
-    return attribution
 
 
 def _check_rule(f: Score, steps: int, quadrature: str) -> Rule:

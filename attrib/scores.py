@@ -22,11 +22,21 @@ from attrib._outputs import (
     read_output,
     select,
 )
+from attrib._sites import Marked
 from attrib._tree import leaves, tree_map
 from attrib.errors import AttribTypeError
 from attrib.types import Attribute, Score, Tree
 
-__all__ = ["batched", "contrast", "log_prob", "per_target", "prob", "target"]
+__all__ = [
+    "batched",
+    "choosing",
+    "contrast",
+    "log_prob",
+    "outputs_of",
+    "per_target",
+    "prob",
+    "target",
+]
 
 
 def target(
@@ -161,7 +171,12 @@ def contrast(f: Score, g: Score) -> Score:
         first, second = Rows(rows.tensors[:own], rows.length), Rows(rows.tensors[own:], rows.length)
         return f.function(first, x, *args) - g.function(second, x, *args)
 
-    return Batched(difference, Rows(f.rows.tensors + g.rows.tensors))
+    return Batched(
+        difference,
+        Rows(f.rows.tensors + g.rows.tensors),
+        models=f.models + g.models,
+        marked=lambda spots: contrast(_marked(f, spots), _marked(g, spots)),
+    )
 
 
 def batched(f: Score, rows: Sequence[Tensor] = ()) -> Score:
@@ -299,11 +314,47 @@ def _score(
             code="output.type",
         )
 
-    call, moody = Caller(model), moody_modules(model)
+    return choosing(outputs_of(model, stochastic), index, output, transform)
+
+
+def outputs_of(
+    model: Callable[..., Any], stochastic: bool, call: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """What a model returns, as ``outputs(x, *args)``; of independent rows, if it is a module.
+
+    Args:
+        model: Module or function.
+        stochastic: As for `target`.
+        call: What is called in the place of the model.
+    """
+    caller, moody = Caller(model, call), moody_modules(model)
+
+    def outputs(x: Tree, *args: Any) -> Any:
+        check_mode(moody, stochastic)
+        return caller(x, args)
+
+    def of_rows(rows: Rows, x: Tree, *args: Any) -> Any:
+        return outputs(x, *args)
+
+    if not isinstance(model, nn.Module):
+        return outputs
+    return Batched(
+        of_rows,
+        models=(model,),
+        marked=lambda spots: outputs_of(model, stochastic, Marked(model, spots)),
+    )
+
+
+def choosing(
+    run: Callable[..., Any],
+    index: Index,
+    output: Output = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> Score:
+    """One number per example out of what `run` returns, which has independent rows if marked so."""
 
     def outputs(x: Tree, args: tuple[Any, ...]) -> Any:
-        check_mode(moody, stochastic)
-        result = call(x, args)
+        result = run(x, *args)
         if callable(index) and output is None and transform is None:
             # The user's own function sees what the model returned, unless told where to look.
             return result
@@ -318,13 +369,24 @@ def _score(
         which = rows.tensors[0] if rows.tensors else index
         return choose(outputs(x, args), which, x, rows.length)
 
-    if not isinstance(model, nn.Module):
+    if not isinstance(run, Batched):
         return lambda x, *args: choose(outputs(x, args), index, x, None)
-    if not isinstance(index, Tensor):
-        return Batched(of_rows)
-    if index.ndim == 1:
-        return Batched(of_rows, Rows((index,)))
-    return Batched(of_rows, choice=Choice(index, outputs, choose))
+    rows, choice, marked = Rows(), None, run.marked
+    if isinstance(index, Tensor) and index.ndim == 1:
+        rows = Rows((index,))
+    elif isinstance(index, Tensor):
+        choice = Choice(index, outputs, choose)
+    return Batched(
+        of_rows,
+        rows,
+        choice,
+        run.models,
+        marked and (lambda spots: choosing(marked(spots), index, output, transform)),
+    )
+
+
+def _marked(f: Batched, spots: Sequence[Any]) -> Batched:
+    return f if f.marked is None else f.marked(spots)
 
 
 def _of_length(score: Tensor, length: int | None) -> Tensor:

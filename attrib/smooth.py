@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attrib import perturb as perturbations
-from attrib._batched import stacked
+from attrib._batched import called_like, stacked
 from attrib._checks import check_callable, check_count, check_input, check_like, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
 from attrib._tree import differentiable, flatten, leaves_for, tree_map, unflatten
@@ -276,7 +276,7 @@ def _smooth(
         points = draws(draw, samples)
         return reduce(map_chunks(stacked(attribute, *args), points, chunk_size=chunk_size, like=x))
 
-    return smoothed
+    return called_like(attribute, smoothed)
 
 
 def _rows_like(x: Tensor, baselines: Tensor) -> Tensor:

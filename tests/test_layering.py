@@ -16,13 +16,16 @@ PACKAGE = Path(__file__).parents[1] / "attrib"
 LAYERS = (
     {"errors", "types"},
     {"_tree", "_transforms", "_modes"},
-    {"_carriers", "_checks", "_outputs", "_quadrature", "reducers"},
+    {"_deferred", "_taps"},
+    {"_carriers", "_sites", "_checks", "_outputs", "_quadrature", "reducers"},
     {"_batched", "_progress", "_map"},
     {"perturb", "scores"},
     {"gradient", "_adaptive"},
     {"_paths"},
-    {"path", "blur", "guided", "hessians", "smooth", "layers", "rules", "games"},
-    {"attack", "cam", "check", "concept", "distributed", "gates", "influence", "metrics", "text"},
+    {"_inside", "_marking"},
+    {"path", "blur", "guided", "hessians", "smooth", "layers", "conductance", "rules", "games"},
+    {"attack", "cam", "check", "concept", "distributed", "gates", "influence", "metrics", "text"}
+    | {"_attending", "_runs", "attention", "patching"},
     {"plot"},
     {"insights"},
     {"__init__"},  # the public names

@@ -121,6 +121,7 @@ ARGUMENTS: list[tuple[Any, ...]] = [
 SHAPES = [(3, 3), (1, 4, 4, 4), (1, 2, 2, 6), (1, 1, 4), (2, 4, 4, 4, 4), (3, 3, 2)]
 # Linear operations whose other arguments are not among these.
 OTHERWISE: dict[str, Function] = {
+    "tap": lambda x: torch.ops.attrib.tap(x, "a name"),
     "affine_grid": lambda x: F.affine_grid(x.reshape(-1)[:6].reshape(1, 2, 3), [1, 1, 2, 2]),
     "affine_grid_generator": lambda x: F.affine_grid(
         x.reshape(-1)[:6].reshape(1, 2, 3), [1, 1, 2, 2], align_corners=True

@@ -165,10 +165,14 @@ def _attention(
         later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
         logits = logits.masked_fill(later, -torch.inf)
     if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            logits = logits.masked_fill(~attn_mask, -torch.inf)
-        else:
-            logits = logits + attn_mask
+        boolean = attn_mask.dtype == torch.bool
+        logits = logits.masked_fill(~attn_mask, -torch.inf) if boolean else logits + attn_mask
+        if boolean or not attn_mask.requires_grad:
+            # A query that may look at nothing gets zeros, as from the kernels.
+            hidden = ~attn_mask if boolean else attn_mask == -torch.inf
+            nothing = hidden.all(-1, keepdim=True)
+            weights = torch.softmax(logits.masked_fill(nothing, 0), -1).masked_fill(nothing, 0)
+            return torch.matmul(weights, value)
     return torch.matmul(torch.softmax(logits, -1), value)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attrib._taps import TAP
 from attrib.rules._decompositions import DECOMPOSITIONS
 
 __all__ = ["NAMED", "OPERATIONS", "Kind", "Operation", "of_operator"]
@@ -198,6 +199,7 @@ def _operations() -> dict[Any, Operation]:
             for spelling in (name, name + "_"):
                 for function in _spellings(spelling):
                     table.setdefault(function, _operation(spelling, function, kind, family))
+    table[TAP] = Operation("tap", Kind.LINEAR, "linear", TAP)
     return table
 
 

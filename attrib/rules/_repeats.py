@@ -73,6 +73,8 @@ def repeats(f: Score, start: Tree, args: tuple[Any, ...]) -> Repeats | None:
         for leaf in leaves(args)
         if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == rows
     ]
+    # Targets may differ: a choice at the end is no part of what is shared.
+    parts += [leaf for leaf in f.rows.tensors if leaf.is_floating_point() or leaf.ndim > 1]
     if rows < 2 or any(not torch.equal(leaf[0], leaf[1]) for leaf in parts):
         return None
     changes = torch.zeros(rows - 1, dtype=torch.bool, device=parts[0].device)

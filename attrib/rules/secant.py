@@ -11,16 +11,19 @@ from torch import Tensor
 
 from attrib._batched import Batched, stacked
 from attrib._carriers import Carrier, Overridden
-from attrib._transforms import transforming
-from attrib._tree import leaves, length, tree_map
-from attrib.gradient import grad_and_score
+from attrib._map import ChunkSize, Points, map_chunks
+from attrib._transforms import concrete, transforming
+from attrib._tree import differentiable, leaves, length, tree_map
+from attrib.gradient import grad_and_score, score_of
+from attrib.reducers import total
 from attrib.rules._flow import Call, Flow, Rule
 from attrib.rules._rows import check_rows, if_rows_are_told
 from attrib.rules._secants import SCALE, crossing, small
+from attrib.rules._sums import check_sum
 from attrib.rules.deep_lift import RESCALE, deep_lift
 from attrib.types import Score, Tree
 
-__all__ = ["secant_slopes"]
+__all__ = ["secant_slopes", "sum_of_segments"]
 
 
 def secant_slopes(f: Score, args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
@@ -48,6 +51,49 @@ def secant_slopes(f: Score, args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
         return found
 
     return slopes
+
+
+def sum_of_segments(
+    f: Score,
+    at: Callable[[Tensor], tuple[Tree, Any]],
+    steps: int,
+    x: Tree,
+    args: tuple[Any, ...],
+    chunk_size: ChunkSize,
+) -> Tree:
+    """The changes of all variables along a path, times the slopes of the score by them.
+
+    Args:
+        f: Score.
+        at: From stacked alphas to stacked points and something else.
+        steps: Segments.
+        x: A tree like one point.
+        args: What `f` takes beside a point.
+        chunk_size: Segments evaluated at once.
+    """
+    slopes = secant_slopes(f, args)
+    first = next(leaf for leaf in leaves(x) if differentiable(leaf))
+    wide = torch.promote_types(first.dtype, torch.float32)
+
+    def take(start: int, stop: int) -> Tensor:
+        return torch.arange(start, stop, device=first.device)
+
+    def kernel(segments: Tensor) -> Tree:
+        ends = torch.cat([segments, segments[-1:] + 1])
+        points, _ = at(ends.to(wide) / steps)
+        return tree_map(
+            lambda s, p: (s * (p[1:] - p[:-1])).to(wide).sum(0, keepdim=True),
+            slopes(points),
+            points,
+        )
+
+    sums = total(map_chunks(kernel, Points(steps, take), chunk_size=chunk_size, like=x))
+    attribution = tree_map(lambda s, a: s.to(a.dtype), sums, x)
+    if all(map(concrete, (leaf for leaf in leaves(attribution) if leaf is not None))):
+        ends, _ = at(torch.arange(2, device=first.device).to(wide))
+        before, reached = stacked(score_of(f), *args)(ends)
+        check_sum(attribution, reached, before)
+    return attribution
 
 
 _RULES: dict[Any, Rule] = {"pool": crossing}

@@ -1,0 +1,209 @@
+"""Leaving out what leads to a site, as far as nothing behind the site asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from attrib._tree import tree_map
+from attrib.types import Tree
+
+__all__ = ["Deferring", "untouched"]
+
+
+class _NotDeferrableError(Exception):
+    """The numbers in a deferred tensor are needed, and can no longer be computed."""
+
+
+class Deferring(TorchFunctionMode):
+    """While it is active, operations on deferred tensors are noted instead of computed.
+
+    A deferred tensor has a shape and no numbers. As soon as a site is reached, an operation that
+    takes other tensors than parameters beside it is computed after all, from the notes. So a model
+    that is a chain behind the site costs what is behind the site, and one with a connection around
+    the site what it always costs. Whatever needs numbers before that raises.
+
+    Args:
+        device: Where the deferred tensors pretend to be.
+        known: What operations were found to return, by what they were called with; kept from one
+            evaluation to the next, because torch takes long to tell.
+
+    Attributes:
+        reached: Whether a site was reached.
+    """
+
+    def __init__(self, device: torch.device, known: dict[Any, Any]) -> None:
+        super().__init__()
+        self.device = device
+        self.known = known
+        self.reached = False
+        self.written = False
+
+    def deferred(self, x: Tree) -> Tree:
+        """The same tree without its numbers."""
+
+        def without(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            return _note(_empty(*_form(leaf)), lambda: leaf)
+
+        return tree_map(without, x)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = _tensors((args, kwargs))
+        if not any(map(_is_deferred, tensors)):
+            return func(*args, **kwargs)
+        if getattr(func, "__self__", None) is Tensor.device:
+            return self.device
+
+        def computed() -> Any:
+            if self.written:
+                raise _NotDeferrableError
+            return func(*_mapped(args, _computed), **_mapped(kwargs, _computed))
+
+        if self.reached and not all(_is_deferred(t) or type(t) is nn.Parameter for t in tensors):
+            return computed()
+        if _may_write(func, args, kwargs):
+            if not _is_deferred(tensors[0]):
+                raise _NotDeferrableError
+            self.written = True
+            result = self.emptied(func, args, kwargs)
+        else:
+            result = self.looked_up(func, args, kwargs)
+        _note_all(result, computed)
+        return result
+
+    def emptied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What an operation returns for tensors without numbers."""
+
+        def without(part: Any) -> Any:
+            if isinstance(part, Tensor):
+                return part if part.is_meta else _empty(*_form(part))
+            return torch.device("meta") if part == self.device else part
+
+        return func(*_mapped(args, without), **_mapped(kwargs, without))
+
+    def looked_up(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same, from memory."""
+        try:
+            call = func, _keyed(args), _keyed(kwargs)
+            form = self.known.get(call)
+        except TypeError:  # a list, or something else that may change
+            return self.emptied(func, args, kwargs)
+        if form is not None:
+            return _empty(*form)
+        result = self.emptied(func, args, kwargs)
+        if isinstance(result, Tensor) and result.is_meta:
+            if len(self.known) >= _MOST_KNOWN:
+                self.known.clear()
+            self.known[call] = _form(result)
+        return result
+
+
+_MOST_KNOWN = 4096
+
+
+@contextmanager
+def untouched(modules: Iterable[nn.Module]) -> Generator[Callable[[], bool]]:
+    """A context that tells whether a module has kept a deferred tensor, and takes it back."""
+    places: list[dict[str, Any]] = [d for m in modules for d in (vars(m), vars(m)["_buffers"])]
+    before = [dict(place) for place in places]
+
+    def kept() -> bool:
+        return any(_is_deferred(value) for place in places for value in place.values())
+
+    try:
+        yield kept
+    finally:
+        if kept():
+            for place, values in zip(places, before, strict=True):
+                place.clear()
+                place.update(values)
+
+
+def _note(tensor: Tensor, compute: Callable[[], Any]) -> Tensor:
+    own: Any = tensor
+    own._attrib_deferred = compute
+    return tensor
+
+
+def _note_all(result: Any, compute: Callable[[], Any]) -> None:
+    if isinstance(result, Tensor):
+        if result.is_meta and not _is_deferred(result):
+            _note(result, compute)
+        return
+    parts: Any = result
+    for place, part in enumerate(parts if isinstance(result, (tuple, list)) else ()):
+        _note_all(part, lambda place=place: compute()[place])
+
+
+def _is_deferred(value: Any) -> bool:
+    return isinstance(value, Tensor) and hasattr(value, "_attrib_deferred")
+
+
+def _computed(part: Any) -> Any:
+    """The numbers of a deferred tensor, computed once."""
+    if not _is_deferred(part):
+        return part
+    own: Any = part
+    value = own._attrib_deferred()
+    own._attrib_deferred = lambda: value
+    return value
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+def _empty(shape: Any, stride: Any, dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+
+
+def _keyed(value: Any) -> Any:
+    """Nested arguments as a key: of a tensor, what tells the form of a result."""
+    if isinstance(value, Tensor):
+        return Tensor, _form(value)
+    parts: Any = value
+    if isinstance(value, tuple):
+        return tuple(map(_keyed, parts))
+    if isinstance(value, dict):
+        return tuple((key, _keyed(part)) for key, part in parts.items())
+    return type(value), value
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    parts: Any = value
+    if isinstance(value, dict):
+        parts = parts.values()
+    elif not isinstance(value, (tuple, list)):
+        return []
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Nested arguments, with everything that is no container changed."""
+    parts: Any = value
+    if isinstance(value, dict):
+        return {key: _mapped(part, change) for key, part in parts.items()}
+    if type(value) in (tuple, list, torch.Size):
+        return type(value)(_mapped(part, change) for part in parts)
+    return change(value)
+
+
+def _may_write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call may write to its first argument, told by its name and its flags."""
+    name = getattr(func, "__name__", "")
+    inplace = name.endswith("_") and not name.endswith("__")
+    augmented = name.startswith("__i") or name == "__setitem__"
+    flagged = any(value is True for value in (*args, *kwargs.values()))
+    return inplace or augmented or flagged or kwargs.get("out") is not None

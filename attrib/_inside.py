@@ -1,0 +1,381 @@
+"""Evaluating a score while what passes some sites is read, replaced or differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from attrib._batched import Batched, NotRowsError
+from attrib._carriers import Overridden
+from attrib._checks import check_finite, check_score, describe
+from attrib._deferred import Deferring, untouched
+from attrib._marking import marked, wrapped
+from attrib._outputs import insists_on_layout, wants_channels_last, with_channels_last
+from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing
+from attrib._taps import Place, Tapping, shown, tensors_in
+from attrib._transforms import compiling, concrete, differentiated_outside
+from attrib._tree import copied, differentiable, leaves, tree_map
+from attrib.errors import AttribValueError
+from attrib.gradient import grad_and_score, refuse_independent
+from attrib.types import Score, Tree
+
+__all__ = ["Sites"]
+
+Change = Callable[[Spot, Place, Tensor], Tensor]
+"""``change(spot, place, tensor)``, what goes on from a site in the place of the tensor."""
+
+
+class Sites:
+    """Places in a score, or in any other function of a model.
+
+    Args:
+        f: The score.
+        site: A site, or a tree of them.
+
+    Attributes:
+        f: The score, which marks what passes there.
+    """
+
+    def __init__(self, f: Score, site: SiteLike) -> None:
+        if isinstance(f, Overridden):
+            raise AttribValueError(
+                "f: an overridden score cannot be split, got override(f, rules); split f, and give "
+                "the method the rules: layer(lambda f: saliency(override(f, rules)), f, site)",
+                code="override.called",
+            )
+        self._models: tuple[nn.Module, ...] = f.models if isinstance(f, Batched) else ()
+        self._modules = [part for model in self._models for part in model.modules()]
+        self.f, self._spots = marked(f, site)
+        self._spec = pytree.tree_structure(site)
+        self._by_key = {spot.key: spot for spot in self._spots}
+        self._channels_last = any(map(wants_channels_last, self._models))
+        self._once: Any = None
+        self._known: dict[Any, Any] = {}
+        self._may_defer = bool(self._models)
+        self._apart = len(self._spots) == 1
+
+    def reading(self, f: Score | None = None, *, apart: bool = False) -> Callable[..., Tree]:
+        """``read(x, *args)``, what passes the sites.
+
+        Args:
+            f: The marked score, perhaps of other rows.
+            apart: Refuse sites of which one is behind another.
+        """
+
+        def method(f: Score) -> Callable[..., Tree]:
+            def read(x: Tree, *args: Any) -> Tree:
+                if apart:
+                    self._check_apart(f, x, args)
+                return self._read(f, x, args)
+
+            return read
+
+        return wrapped(self.f if f is None else f, method)
+
+    def tail(self, f: Score) -> Score:
+        """``tail(h, x, *args)``, the score when the sites yield ``h``."""
+
+        def score(h: Tree, x: Tree, *args: Any) -> Tensor:
+            if self._may_defer and not compiling():
+                found = self._deferred(f, h, x, args)
+                if found is not None:
+                    return found
+                self._may_defer = False
+            return self._in_layout(partial(self._replaced, f, h, x, args))
+
+        return score
+
+    def gradients(self, f: Score) -> Callable[..., tuple[Tree, Tree]]:
+        """``call(x, *args)``: what the sites yield, and the derivative of the score by it."""
+
+        def call(x: Tree, *args: Any) -> tuple[Tree, Tree]:
+            if not differentiated_outside():
+                return self._by_autograd(f, x, args)
+            values = self._read(f, x, args)
+            still = tree_map(lambda v: torch.zeros_like(v) if differentiable(v) else None, values)
+
+            def shifted(shift: Tree, x: Tree, /, *args: Any) -> Tensor:
+                return self._shifted(f, shift, x, args)
+
+            return values, grad_and_score(shifted)(still, x, *args)[0]
+
+        return call
+
+    def _read(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
+        shapes = [getattr(leaf, "shape", None) for leaf in leaves(x)]
+        asked = [spot.site.call for spot in self._spots]
+        may_stop = not compiling() and all(
+            isinstance(call, int) or (call is None and self._once == shapes) for call in asked
+        )
+        passed = _Passed(self._spots)
+
+        def record(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
+            # A copy: an operation that follows may write to the tensor.
+            passed.add(spot, place, tensor.clone())
+            if may_stop and passed.all_there(tapping):
+                raise _Stop
+            return tensor
+
+        tapping = self._tapping(record)
+        try:
+            self._evaluate(f, x, args, tapping)
+        except _Stop:
+            pass
+        except Exception:
+            # What happens behind the sites is no matter of theirs.
+            if not passed.all_there(tapping):
+                raise
+        self._check(tapping)
+        if max(map(len, tapping.codes.values())) == 1:
+            self._once = shapes
+        return self._rows_checked(f, self._spec.unflatten(passed.trees(tapping)))
+
+    def _check_apart(self, f: Score, x: Tree, args: tuple[Any, ...]) -> None:
+        """Refuse sites of which one is behind another: replaced, it would hide the other.
+
+        Nothing passes the first ones but NaN, which must not arrive at any other.
+        """
+        if self._apart or not all(concrete(leaf) for leaf in leaves(x) if leaf is not None):
+            return
+        arrived: list[Spot] = []
+
+        def poison(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point():
+                return tensor
+            if bool(tensor.isnan().all()):
+                arrived.append(spot)
+            return torch.full_like(tensor, torch.nan)
+
+        with torch.no_grad():
+            try:
+                self._evaluate(f, x, args, self._tapping(poison))
+            except Exception:
+                return  # a model may look at its numbers
+        for spot in arrived:
+            raise AttribValueError(
+                f"site: one is behind another, got {spot.site}, which what another one yields "
+                "reaches: replaced, it would hide that one; ask for each alone, or for "
+                "attrib.activation_and_gradient, which serves both at once",
+                code="site.behind",
+            )
+        self._apart = True
+
+    def _by_autograd(self, f: Score, x: Tree, args: tuple[Any, ...]) -> tuple[Tree, Tree]:
+        values, variables = _Passed(self._spots), _Passed(self._spots)
+        found: list[Tensor] = []
+
+        def differentiate(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
+            values.add(spot, place, tensor.detach().clone())
+            if tensor.is_floating_point() and spot.wants(place.call):
+                # What leads to the first site takes no part in the backward pass.
+                if not (found and tensor.requires_grad):
+                    tensor = tensor.detach().requires_grad_()
+                found.append(tensor)
+                variables.add(spot, place, tensor)
+                return tensor.clone()
+            variables.add(spot, place, tensor)
+            return tensor
+
+        tapping = self._tapping(differentiate)
+        with torch.enable_grad():
+            score = self._evaluate(f, x, args, tapping)
+            self._check(tapping)
+            shown = self._rows_checked(f, self._spec.unflatten(values.trees(tapping)))
+            self._check_examples(shown, score)
+            check_score(score, shown)
+            total = score.sum()
+        pulled: list[Any] = [None] * len(found)
+        if total.requires_grad and found:
+            pulled = list(torch.autograd.grad(total, found, allow_unused=True))
+        if all(gradient is None for gradient in pulled):
+            refuse_independent()
+        whole = [
+            torch.zeros_like(t) if g is None else g for t, g in zip(found, pulled, strict=True)
+        ]
+        gradient_of = dict(zip(map(id, found), check_finite(whole, score), strict=True))
+        gradients = variables.trees(tapping, lambda tensor: gradient_of.get(id(tensor)))
+        return shown, self._spec.unflatten(gradients)
+
+    def _deferred(self, f: Score, h: Tree, x: Tree, args: tuple[Any, ...]) -> Tensor | None:
+        """The score when the sites yield ``h``, without computing what leads there, if possible."""
+        device = next(leaf.device for leaf in leaves(x) if leaf is not None)
+        deferring = Deferring(device, self._known)
+        run = partial(self._replaced, f, h, deferring.deferred(x), args, deferring)
+        with untouched(self._modules) as kept:
+            try:
+                found = self._in_layout(run)
+            except (NotRowsError, torch.OutOfMemoryError):
+                raise
+            except Exception:
+                return None  # it comes again, if it has another reason
+            return None if kept() or found.is_meta else found
+
+    def _in_layout(self, run: Callable[[], Tensor]) -> Tensor:
+        try:
+            return run()
+        except RuntimeError as error:
+            if not (self._channels_last and insists_on_layout(error)):
+                raise
+            self._channels_last = False
+            return run()
+
+    def _replaced(
+        self,
+        f: Score,
+        h: Tree,
+        x: Tree,
+        args: tuple[Any, ...],
+        deferring: Deferring | None = None,
+    ) -> Tensor:
+        given = self._given(h)
+
+        def replace(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
+            if deferring is not None:
+                deferring.reached = True
+            if not spot.wants(place.call):
+                return tensor
+            new = next(given[spot.key], None)
+            if new is None:
+                self._refuse_values(h)
+            new = spot.as_passed(new)
+            if new.shape != tensor.shape:
+                if isinstance(f, Batched) and f.rows.length is not None:
+                    raise NotRowsError
+                raise AttribValueError(
+                    f"h: has another shape than what {spot.site} yields, got {tuple(new.shape)}; "
+                    f"expected {tuple(tensor.shape)}",
+                    code="site.value",
+                )
+            laid_out = with_channels_last(new) if self._channels_last else new
+            return new.clone() if laid_out is new else laid_out
+
+        tapping = self._tapping(replace)
+        with ExitStack() as stack:
+            if deferring is not None:
+                stack.enter_context(deferring)
+            result = self._evaluate(f, x, args, tapping)
+        self._check(tapping)
+        if any(next(rest, None) is not None for rest in given.values()):
+            self._refuse_values(h)
+        self._check_examples(h, result)
+        return result
+
+    def _shifted(self, f: Score, shift: Tree, x: Tree, args: tuple[Any, ...]) -> Tensor:
+        """The score when something is added to what passes."""
+        given = self._given(shift)
+
+        def add(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
+            if not (spot.wants(place.call) and tensor.is_floating_point()):
+                return tensor
+            return tensor + spot.as_passed(next(given[spot.key]))
+
+        return self._evaluate(f, x, args, self._tapping(add))
+
+    def _tapping(self, change: Change) -> Tapping:
+        return Tapping(
+            list(self._by_key),
+            lambda place, tensor: change(self._by_key[place.name], place, tensor),
+        )
+
+    def _evaluate(self, f: Score, x: Tree, args: tuple[Any, ...], tapping: Tapping) -> Any:
+        with tapping:
+            return f(copied(x), *copied(args))
+
+    def _given(self, h: Tree) -> dict[str, Any]:
+        """What is to stand at every site, in the order in which it is asked for."""
+        try:
+            parts = self._spec.flatten_up_to(h)
+        except ValueError:
+            self._refuse_values(h)
+        return {
+            spot.key: iter([leaf for leaf in leaves(part) if leaf is not None])
+            for spot, part in zip(self._spots, parts, strict=True)
+        }
+
+    def _check(self, tapping: Tapping) -> None:
+        """Refuse a site that was not reached, or several times."""
+        for spot in self._spots:
+            calls, asked = len(tapping.codes[spot.key]), spot.site.call
+            if calls == 0:
+                refuse_missing(spot, self._models, tapping.others)
+            if (asked is None and calls > 1) or (isinstance(asked, int) and asked >= calls):
+                refuse_calls(spot, calls)
+
+    def _check_examples(self, values: Tree, score: Any) -> None:
+        """Refuse what does not have the examples in front, in words that tell what to do."""
+        batch: Any = getattr(score, "shape", ())
+        shapes = [leaf.shape for leaf in leaves(values) if leaf is not None]
+        for shape in shapes if len(batch) == 1 else []:
+            if shape[:1] != batch:
+                raise AttribValueError(
+                    f"site: the examples are not in the first dimension, got {tuple(shape)} for "
+                    f"{batch[0]} of them; say where they are with Site(..., batch_dim=1), and "
+                    "choose one tensor of several with leaf=",
+                    code="site.batch",
+                )
+
+    def _rows_checked(self, f: Score, values: Tree) -> Tree:
+        length = f.rows.length if isinstance(f, Batched) else None
+        shapes = [leaf.shape for leaf in leaves(values) if leaf is not None]
+        if length is not None and any(shape[:1] != (length,) for shape in shapes):
+            raise NotRowsError
+        return values
+
+    def _refuse_values(self, h: Tree) -> NoReturn:
+        names = ", ".join(str(spot.site) for spot in self._spots)
+        raise AttribValueError(
+            f"h: must be like what the sites yield ({names}), got {describe(h)}; see head(x)",
+            code="site.value",
+        )
+
+
+class _Passed:
+    """Tensors that passed sites, call by call."""
+
+    def __init__(self, spots: list[Spot]) -> None:
+        self._spots = spots
+        self._calls: dict[str, list[list[Tensor]]] = {spot.key: [] for spot in spots}
+
+    def add(self, spot: Spot, place: Place, tensor: Tensor) -> None:
+        """One more."""
+        calls = self._calls[spot.key]
+        if place.leaf == 0:
+            calls.append([])
+        calls[-1].append(tensor)
+
+    def all_there(self, tapping: Tapping) -> bool:
+        """Whether every site has been passed by all that is asked for."""
+        return all(map(partial(self._there, tapping), self._spots))
+
+    def _there(self, tapping: Tapping, spot: Spot) -> bool:
+        calls, asked = self._calls[spot.key], spot.site.call
+        last = asked if isinstance(asked, int) else 0
+        return len(calls) > last and len(calls[last]) == tensors_in(tapping.codes[spot.key][last])
+
+    def trees(
+        self, tapping: Tapping, change: Callable[[Tensor], Tensor | None] = lambda tensor: tensor
+    ) -> list[Tree]:
+        """What each site yields: a tensor, a tree of tensors, or a tuple of those of all calls."""
+        return [self._tree(spot, tapping.codes[spot.key], change) for spot in self._spots]
+
+    def _tree(
+        self, spot: Spot, codes: list[str], change: Callable[[Tensor], Tensor | None]
+    ) -> Tree:
+        def of(call: int) -> Tree:
+            changed = [change(tensor) for tensor in self._calls[spot.key][call]]
+            moved = [None if t is None else spot.batch_first(t) for t in changed]
+            return moved[0] if len(moved) == 1 else shown(codes[call], moved)
+
+        if spot.site.call == "all":
+            return tuple(map(of, range(len(codes))))
+        return of(spot.site.call or 0)
+
+
+class _Stop(BaseException):
+    """All that was asked for has been read. No model that catches its errors catches this one."""
