@@ -13,19 +13,20 @@ from torch.utils import _pytree as pytree
 
 from attrib._batched import Batched, NotRowsError
 from attrib._carriers import Overridden
-from attrib._checks import check_finite, check_score, describe
+from attrib._checks import check_finite, check_input, check_score, describe
 from attrib._deferred import Deferring, untouched
 from attrib._marking import marked, wrapped
 from attrib._outputs import insists_on_layout, wants_channels_last, with_channels_last
+from attrib._passed import Passed
 from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing
-from attrib._taps import Place, Tapping, shown, tensors_in
+from attrib._taps import Place, Tapping
 from attrib._transforms import compiling, concrete, differentiated_outside
 from attrib._tree import copied, differentiable, leaves, tree_map
-from attrib.errors import AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.gradient import grad_and_score, refuse_independent
 from attrib.types import Score, Tree
 
-__all__ = ["Sites"]
+__all__ = ["Sites", "check_floating"]
 
 Change = Callable[[Spot, Place, Tensor], Tensor]
 """``change(spot, place, tensor)``, what goes on from a site in the place of the tensor."""
@@ -70,6 +71,7 @@ class Sites:
 
         def method(f: Score) -> Callable[..., Tree]:
             def read(x: Tree, *args: Any) -> Tree:
+                check_input(x, gradients=False)
                 if apart:
                     self._check_apart(f, x, args)
                 return self._read(f, x, args)
@@ -95,9 +97,11 @@ class Sites:
         """``call(x, *args)``: what the sites yield, and the derivative of the score by it."""
 
         def call(x: Tree, *args: Any) -> tuple[Tree, Tree]:
+            check_input(x, gradients=False)
             if not differentiated_outside():
                 return self._by_autograd(f, x, args)
             values = self._read(f, x, args)
+            check_floating(values)
             still = tree_map(lambda v: torch.zeros_like(v) if differentiable(v) else None, values)
 
             def shifted(shift: Tree, x: Tree, /, *args: Any) -> Tensor:
@@ -110,10 +114,16 @@ class Sites:
     def _read(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
         shapes = [getattr(leaf, "shape", None) for leaf in leaves(x)]
         asked = [spot.site.call for spot in self._spots]
-        may_stop = not compiling() and all(
-            isinstance(call, int) or (call is None and self._once == shapes) for call in asked
+        length = f.rows.length if isinstance(f, Batched) else None
+        # To a length of -1, the score must answer how many dimensions it has.
+        may_stop = (
+            not compiling()
+            and length != -1
+            and all(
+                isinstance(call, int) or (call is None and self._once == shapes) for call in asked
+            )
         )
-        passed = _Passed(self._spots)
+        passed = Passed(self._spots)
 
         def record(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
             # A copy: an operation that follows may write to the tensor.
@@ -127,6 +137,8 @@ class Sites:
             self._evaluate(f, x, args, tapping)
         except _Stop:
             pass
+        except NotRowsError:
+            raise
         except Exception:
             # What happens behind the sites is no matter of theirs.
             if not passed.all_there(tapping):
@@ -167,7 +179,7 @@ class Sites:
         self._apart = True
 
     def _by_autograd(self, f: Score, x: Tree, args: tuple[Any, ...]) -> tuple[Tree, Tree]:
-        values, variables = _Passed(self._spots), _Passed(self._spots)
+        values, variables = Passed(self._spots), Passed(self._spots)
         found: list[Tensor] = []
 
         def differentiate(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
@@ -187,6 +199,7 @@ class Sites:
             score = self._evaluate(f, x, args, tapping)
             self._check(tapping)
             shown = self._rows_checked(f, self._spec.unflatten(values.trees(tapping)))
+            check_floating(shown)
             self._check_examples(shown, score)
             check_score(score, shown)
             total = score.sum()
@@ -275,7 +288,9 @@ class Sites:
                 return tensor
             return tensor + spot.as_passed(next(given[spot.key]))
 
-        return self._evaluate(f, x, args, self._tapping(add))
+        score = self._evaluate(f, x, args, self._tapping(add))
+        self._check_examples(shift, score)
+        return score
 
     def _tapping(self, change: Change) -> Tapping:
         return Tapping(
@@ -335,46 +350,16 @@ class Sites:
         )
 
 
-class _Passed:
-    """Tensors that passed sites, call by call."""
-
-    def __init__(self, spots: list[Spot]) -> None:
-        self._spots = spots
-        self._calls: dict[str, list[list[Tensor]]] = {spot.key: [] for spot in spots}
-
-    def add(self, spot: Spot, place: Place, tensor: Tensor) -> None:
-        """One more."""
-        calls = self._calls[spot.key]
-        if place.leaf == 0:
-            calls.append([])
-        calls[-1].append(tensor)
-
-    def all_there(self, tapping: Tapping) -> bool:
-        """Whether every site has been passed by all that is asked for."""
-        return all(map(partial(self._there, tapping), self._spots))
-
-    def _there(self, tapping: Tapping, spot: Spot) -> bool:
-        calls, asked = self._calls[spot.key], spot.site.call
-        last = asked if isinstance(asked, int) else 0
-        return len(calls) > last and len(calls[last]) == tensors_in(tapping.codes[spot.key][last])
-
-    def trees(
-        self, tapping: Tapping, change: Callable[[Tensor], Tensor | None] = lambda tensor: tensor
-    ) -> list[Tree]:
-        """What each site yields: a tensor, a tree of tensors, or a tuple of those of all calls."""
-        return [self._tree(spot, tapping.codes[spot.key], change) for spot in self._spots]
-
-    def _tree(
-        self, spot: Spot, codes: list[str], change: Callable[[Tensor], Tensor | None]
-    ) -> Tree:
-        def of(call: int) -> Tree:
-            changed = [change(tensor) for tensor in self._calls[spot.key][call]]
-            moved = [None if t is None else spot.batch_first(t) for t in changed]
-            return moved[0] if len(moved) == 1 else shown(codes[call], moved)
-
-        if spot.site.call == "all":
-            return tuple(map(of, range(len(codes))))
-        return of(spot.site.call or 0)
+def check_floating(values: Tree) -> None:
+    """Refuse a site that has nothing to differentiate by."""
+    parts = [leaf for leaf in leaves(values) if leaf is not None]
+    if not any(map(differentiable, parts)):
+        dtypes = ", ".join(sorted({str(part.dtype) for part in parts})) or "no tensor"
+        raise AttribTypeError(
+            f"site: nothing to differentiate, got {dtypes}; take a site of floating-point numbers, "
+            "e.g. the output of the embedding instead of its input",
+            code="site.dtype",
+        )
 
 
 class _Stop(BaseException):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +12,22 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Rewrite", "instance_norm", "layer_norm", "smooth_norms"]
+__all__ = [
+    "Rewrite",
+    "attention",
+    "descended",
+    "instance_norm",
+    "layer_norm",
+    "smooth_operations",
+]
 
 
 class Rewrite(TorchFunctionMode):
-    """While it is active, in this thread alone, some functions of torch are others."""
+    """While it is active, in this thread alone, some functions of torch are others.
+
+    Args:
+        table: From functions of torch to others, which may return `NotImplemented`.
+    """
 
     def __init__(self, table: Mapping[Any, Callable[..., Any]]) -> None:
         super().__init__()
@@ -23,9 +36,13 @@ class Rewrite(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        kwargs = kwargs or {}
         if func in self.table:
-            func = self.table[func]
-        return func(*args, **(kwargs or {}))
+            with self:
+                result = self.table[func](*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*args, **kwargs)
 
 
 def layer_norm(
@@ -51,14 +68,71 @@ def instance_norm(*args: Any, **kwargs: Any) -> Tensor:
     return _instance_norm(*args, **kwargs)
 
 
-def smooth_norms() -> Rewrite:
-    """A mode in which normalisations have right derivatives of every order.
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention by its formula, `torch.nn.functional.scaled_dot_product_attention` otherwise."""
+    if dropout_p > 0:
+        return NotImplemented
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    factor: float = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    logits = torch.matmul(query, key.transpose(-2, -1)) * factor
+    if is_causal:
+        later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
+        logits = logits.masked_fill(later, -torch.inf)
+    if attn_mask is not None:
+        boolean = attn_mask.dtype == torch.bool
+        logits = logits.masked_fill(~attn_mask, -torch.inf) if boolean else logits + attn_mask
+        if boolean or not attn_mask.requires_grad:
+            # A query that may look at nothing gets zeros, as from the kernels.
+            hidden = ~attn_mask if boolean else attn_mask == -torch.inf
+            nothing = hidden.all(-1, keepdim=True)
+            weights = torch.softmax(logits.masked_fill(nothing, 0), -1).masked_fill(nothing, 0)
+            return torch.matmul(weights, value)
+    return torch.matmul(torch.softmax(logits, -1), value)
 
-    The fused kernels of torch 2.13 take mean and deviation for constants from the third derivative
-    on, and in the second by forward mode twice, without a word:
-    https://github.com/pytorch/pytorch/issues/175754 and 196700.
+
+def descended(function: Any) -> Callable[..., Any]:
+    """A function written in Python, whose calls of torch are seen one by one.
+
+    Its own check for overrides would hand it over whole.
     """
-    return Rewrite(_NORMS)
+
+    def no(*_: Any) -> bool:
+        return False
+
+    inside = dict(function.__globals__)
+    inside.update(
+        has_torch_function=no,
+        has_torch_function_unary=no,
+        has_torch_function_variadic=no,
+        _check_key_padding_mask=no,  # its check takes a function, which compilers refuse
+    )
+    copy = types.FunctionType(
+        function.__code__, inside, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+def smooth_operations() -> Rewrite:
+    """A mode in which normalisations and attention have right derivatives of every order.
+
+    The fused normalisations of torch 2.13 take mean and deviation for constants from the third
+    derivative on, and in the second by forward mode twice, without a word:
+    https://github.com/pytorch/pytorch/issues/175754 and 196700. Its fused attention has one
+    derivative, and says so.
+    """
+    return Rewrite(_SMOOTH)
 
 
 def _instance_norm(
@@ -89,9 +163,11 @@ def _normalised(
     return (normal if bias is None else normal + bias).to(input.dtype)
 
 
-_NORMS: dict[Any, Callable[..., Any]] = {
+_SMOOTH: dict[Any, Callable[..., Any]] = {
     F.layer_norm: layer_norm,
     torch.layer_norm: layer_norm,
     F.instance_norm: instance_norm,
     torch.instance_norm: instance_norm,
+    F.scaled_dot_product_attention: attention,
+    F.multi_head_attention_forward: descended(F.multi_head_attention_forward),
 }

@@ -319,6 +319,8 @@ def _marked_at(value: Any, path: tuple[Key, ...], spot: Spot) -> Any:
     whole: Any = value
     part: Any = None
     with suppress(KeyError, IndexError, AttributeError, TypeError):
+        if isinstance(value, Tensor):
+            raise TypeError
         part = whole[key] if isinstance(key, int) or type(value) is dict else getattr(whole, key)
     if part is None:
         raise AttribValueError(

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from attrib._batched import inherit, stacked
 from attrib._checks import check_baseline, check_callable, check_choice, check_count, check_input
-from attrib._inside import Sites
+from attrib._inside import Sites, check_floating
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
-from attrib._modes import smooth_norms
+from attrib._modes import smooth_operations
 from attrib._paths import Path, Traversal, traverse
 from attrib._quadrature import RULES, Quadrature, nodes, rule_tensors
 from attrib._sites import SiteLike
-from attrib._transforms import value_and_slope
+from attrib._transforms import concrete, depends, value_and_slope
 from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
 from attrib.errors import AttribTypeError
-from attrib.gradient import grad_and_score
+from attrib.gradient import grad_and_score, refuse_independent
 from attrib.layers import neuron_index
 from attrib.reducers import total
 from attrib.rules.secant import sum_of_segments
@@ -85,8 +85,7 @@ def conductance(
     check_choice(quadrature, "quadrature", (*RULES, "secant"))
     check_count(steps, "steps")
     chunk_size = check_chunk_size(chunk_size)
-    if path is not None:
-        check_callable(path, "path", "pass a function path(x, baseline, alpha)")
+    _check_path(path)
     sites = Sites(f, site)
 
     def method(f: Score) -> Attribute:
@@ -146,6 +145,7 @@ def internal_influence(
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
     rule = _rule(steps, quadrature)
     chunk_size = check_chunk_size(chunk_size)
+    _check_path(path)
     sites = Sites(f, site)
 
     def method(f: Score) -> Attribute:
@@ -219,6 +219,7 @@ def neuron_conductance(
     choice = neuron_index(index)
     rule = _rule(steps, quadrature)
     chunk_size = check_chunk_size(chunk_size)
+    _check_path(path)
     sites = Sites(f, site)
 
     def method(f: Score) -> Attribute:
@@ -319,7 +320,10 @@ def _by_secants(
         point, _ = line.at(alpha)
         return (read(point), point), None
 
+    if concrete(_first(x)):
+        sites.gradients(f)(x, *args)  # refuses a score that does not depend on the site
     like = (tree_map(lambda h: h[0], at(torch.zeros(1, device=_first(x).device))[0][0]), x)
+    check_floating(like[0])
     return sum_of_segments(inherit(f, tail), at, steps, like, args, chunk_size)[0]
 
 
@@ -339,11 +343,15 @@ def _by_derivative(
         alpha, weight = node
 
         def moving(alpha: Tensor) -> tuple[Tensor, ...]:
-            values = leaves(read(line.at(alpha)[0]))
-            return tuple(value for value in values if differentiable(value))
+            values = read(line.at(alpha)[0])
+            check_floating(values)
+            found = tuple(value for value in leaves(values) if differentiable(value))
+            if not any(map(depends, found)):
+                refuse_independent()
+            return found
 
         # Rows do not interact: the derivative by all alphas together is that of each by its own.
-        with smooth_norms():
+        with smooth_operations():
             _, velocity = value_and_slope(moving, alpha)
         gradient, spec = flatten(gradients(line.at(alpha)[0])[1])
         speeds = iter(velocity)
@@ -363,7 +371,13 @@ def _rule(steps: int, quadrature: str) -> Any:
 
 def _weighted(stack: Tensor, weight: Tensor) -> Tensor:
     """One summand of an integral."""
-    return (stack * weight.reshape(-1, *(1 for _ in stack.shape[1:]))).sum(0, keepdim=True)
+    weighted = stack * weight.reshape(-1, *(1 for _ in stack.shape[1:]))
+    return weighted.sum(0, keepdim=True).to(stack.dtype)
+
+
+def _check_path(path: Any) -> None:
+    if path is not None:
+        check_callable(path, "path", "pass a function path(x, baseline, alpha)")
 
 
 def _after(stack: Tensor, last: Tensor) -> Tensor:

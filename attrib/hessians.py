@@ -11,7 +11,7 @@ from torch import Tensor
 from attrib._batched import inherit, stacked
 from attrib._checks import check_baseline, check_callable, check_count, check_finite, check_input
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
-from attrib._modes import smooth_norms
+from attrib._modes import smooth_operations
 from attrib._quadrature import logarithmic, rule_tensors
 from attrib._transforms import vjp
 from attrib._tree import differentiable, features, flatten, put, tree_map, unflatten
@@ -82,7 +82,7 @@ def integrated_hessians(f: Score, *, steps: int = 50, chunk_size: ChunkSize = "a
             batch_dims = score_of(f)(x, *args).ndim
 
             def gradient_at(point: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                with smooth_norms():
+                with smooth_operations():
                     slopes, _ = flatten(
                         grad_and_score(f)(unflatten(spec, put(parts, places, point)), *args)[0]
                     )

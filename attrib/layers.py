@@ -24,6 +24,7 @@ __all__ = [
     "Site",
     "activation",
     "activation_and_gradient",
+    "baseline_of",
     "gradient_x_activation",
     "layer",
     "neuron",
@@ -172,7 +173,7 @@ def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Att
     check_callable(method, "method", "pass a method such as attrib.saliency")
     head, tail = split(f, site)
     example = method(tail)
-    role = _baseline_of(example)
+    role = baseline_of(example)
 
     def on(tail: Score) -> Attribute:
         def plain(x: Tree, *args: Any) -> Tree:
@@ -292,7 +293,7 @@ def _summed(index: tuple[Any, ...]) -> Callable[[Tensor], Tensor]:
     return chosen
 
 
-def _baseline_of(attribute: Attribute) -> str | None:
+def baseline_of(attribute: Attribute) -> str | None:
     """Whether an attribution is called as ``attribute(x, baseline)`` or ``(x, baselines)``."""
     names = list(inspect.signature(attribute).parameters)
     return names[1] if len(names) > 1 and names[1] in ("baseline", "baselines") else None
@@ -301,11 +302,12 @@ def _baseline_of(attribute: Attribute) -> str | None:
 def _whole_baseline(baseline: Any, x: Tree) -> Tree:
     """A baseline as large as ``x``, with integers where they are given."""
     starts, spec = flatten(check_baseline(baseline, x))
+    told = False
     given = leaves_for(x, baseline) or []
     for place, (own, leaf) in enumerate(zip(given, leaves(x), strict=True)):
         if not differentiable(leaf) and isinstance(own, Tensor) and not own.is_floating_point():
-            starts[place] = own
-    if all(start is leaf for start, leaf in zip(starts, leaves(x), strict=True)):
+            starts[place], told = own, True
+    if not (told or any(map(differentiable, leaves(x)))):
         raise AttribValueError(
             f"baseline: missing, got {describe(baseline)} for an x of integers; pass a tree like "
             "x, e.g. the ids of padding tokens",

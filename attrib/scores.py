@@ -352,9 +352,10 @@ def choosing(
     transform: Callable[[Tensor], Tensor] | None = None,
 ) -> Score:
     """One number per example out of what `run` returns, which has independent rows if marked so."""
+    carried = run.rows.tensors if isinstance(run, Batched) else ()
 
-    def outputs(x: Tree, args: tuple[Any, ...]) -> Any:
-        result = run(x, *args)
+    def outputs(x: Tree, args: tuple[Any, ...], rows: tuple[Tensor, ...] = carried) -> Any:
+        result = run.function(Rows(rows), x, *args) if isinstance(run, Batched) else run(x, *args)
         if callable(index) and output is None and transform is None:
             # The user's own function sees what the model returned, unless told where to look.
             return result
@@ -366,14 +367,14 @@ def choosing(
         return _of_length(score, length)
 
     def of_rows(rows: Rows, x: Tree, *args: Any) -> Tensor:
-        which = rows.tensors[0] if rows.tensors else index
-        return choose(outputs(x, args), which, x, rows.length)
+        own, which = rows.tensors[: len(carried)], rows.tensors[len(carried) :]
+        return choose(outputs(x, args, own), which[0] if which else index, x, rows.length)
 
     if not isinstance(run, Batched):
         return lambda x, *args: choose(outputs(x, args), index, x, None)
-    rows, choice, marked = Rows(), None, run.marked
+    rows, choice, marked = Rows(carried), None, run.marked
     if isinstance(index, Tensor) and index.ndim == 1:
-        rows = Rows((index,))
+        rows = Rows((*carried, index))
     elif isinstance(index, Tensor):
         choice = Choice(index, outputs, choose)
     return Batched(

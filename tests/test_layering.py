@@ -17,7 +17,7 @@ LAYERS = (
     {"errors", "types"},
     {"_tree", "_transforms", "_modes"},
     {"_deferred", "_taps"},
-    {"_carriers", "_sites", "_checks", "_outputs", "_quadrature", "reducers"},
+    {"_carriers", "_sites", "_passed", "_checks", "_outputs", "_quadrature", "reducers"},
     {"_batched", "_progress", "_map"},
     {"perturb", "scores"},
     {"gradient", "_adaptive"},

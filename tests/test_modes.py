@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attrib._modes import Rewrite, smooth_norms
+from attrib._modes import Rewrite, smooth_operations
 
 WEIGHT, BIAS = torch.tensor([0.5, -2.0, 1.5]), torch.tensor([0.1, 0.2, -0.3])
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -40,7 +40,7 @@ def data(dtype: torch.dtype = torch.float64) -> Tensor:
 def test_a_rewritten_norm_is_the_same_function(
     norm: Callable[[Tensor], Tensor], dtype: torch.dtype
 ) -> None:
-    with smooth_norms():
+    with smooth_operations():
         found = norm(data(dtype))
     expected = norm(data(dtype))
     assert found.dtype == dtype
@@ -55,7 +55,7 @@ def test_a_rewritten_norm_has_right_third_derivatives(norm: Callable[[Tensor], T
     along = torch.randn(4, *x.shape, generator=torch.Generator().manual_seed(1)).double()
 
     def second(at: Tensor) -> Tensor:
-        with smooth_norms():
+        with smooth_operations():
             (first,) = torch.autograd.grad(
                 (norm(at) * along[0].reshape(norm(at).shape)).pow(2).sum(), at, create_graph=True
             )

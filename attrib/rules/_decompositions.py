@@ -6,8 +6,6 @@ calls that it cannot take apart.
 
 from __future__ import annotations
 
-import math
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attrib._modes import instance_norm, layer_norm
+from attrib._modes import attention, descended, instance_norm, layer_norm
 from attrib.errors import AttribValueError
 from attrib.rules._composites import COMPOSITES
 from attrib.rules._recurrent import RECURRENT
@@ -144,38 +142,6 @@ def _glu(input: Tensor, dim: int = -1) -> Tensor:
     return torch.mul(first, torch.sigmoid(second))
 
 
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    if dropout_p > 0:
-        return NotImplemented
-    if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    factor: float = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    logits = torch.matmul(query, key.transpose(-2, -1)) * factor
-    if is_causal:
-        later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-        logits = logits.masked_fill(later, -torch.inf)
-    if attn_mask is not None:
-        boolean = attn_mask.dtype == torch.bool
-        logits = logits.masked_fill(~attn_mask, -torch.inf) if boolean else logits + attn_mask
-        if boolean or not attn_mask.requires_grad:
-            # A query that may look at nothing gets zeros, as from the kernels.
-            hidden = ~attn_mask if boolean else attn_mask == -torch.inf
-            nothing = hidden.all(-1, keepdim=True)
-            weights = torch.softmax(logits.masked_fill(nothing, 0), -1).masked_fill(nothing, 0)
-            return torch.matmul(weights, value)
-    return torch.matmul(torch.softmax(logits, -1), value)
-
-
 def _group_norm(
     input: Tensor,
     num_groups: int,
@@ -255,29 +221,6 @@ def _apart(function: Callable[..., Any], spatial: int) -> Callable[..., Any]:
     return apart
 
 
-def _descended(function: Any) -> Callable[..., Any]:
-    """A function written in Python, whose calls of torch are seen one by one.
-
-    Its own check for overrides would hand it over whole.
-    """
-
-    def no(*_: Any) -> bool:
-        return False
-
-    inside = dict(function.__globals__)
-    inside.update(
-        has_torch_function=no,
-        has_torch_function_unary=no,
-        has_torch_function_variadic=no,
-        _check_key_padding_mask=no,  # its check takes a function, which compilers refuse
-    )
-    copy = types.FunctionType(
-        function.__code__, inside, function.__name__, function.__defaults__, function.__closure__
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
-
-
 # By canonical name.
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "div": _divide,
@@ -305,13 +248,13 @@ DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     "std_mean": _deviation_mean,
     "rrelu": _random_relu,
     "glu": _glu,
-    "scaled_dot_product_attention": _attention,
-    "multi_head_attention_forward": _descended(F.multi_head_attention_forward),
-    "normalize": _descended(F.normalize),
-    "local_response_norm": _descended(F.local_response_norm),
-    "lp_pool1d": _descended(F.lp_pool1d),
-    "lp_pool2d": _descended(F.lp_pool2d),
-    "lp_pool3d": _descended(F.lp_pool3d),
+    "scaled_dot_product_attention": attention,
+    "multi_head_attention_forward": descended(F.multi_head_attention_forward),
+    "normalize": descended(F.normalize),
+    "local_response_norm": descended(F.local_response_norm),
+    "lp_pool1d": descended(F.lp_pool1d),
+    "lp_pool2d": descended(F.lp_pool2d),
+    "lp_pool3d": descended(F.lp_pool3d),
     "layer_norm": layer_norm,
     "instance_norm": instance_norm,
     "group_norm": _group_norm,

@@ -1,0 +1,56 @@
+"""Tensors that passed sites, and the trees that a user is shown of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+
+from attrib._sites import Spot
+from attrib._taps import Place, Tapping, shown, tensors_in
+from attrib.types import Tree
+
+__all__ = ["Passed"]
+
+
+class Passed:
+    """Tensors that passed sites, call by call."""
+
+    def __init__(self, spots: list[Spot]) -> None:
+        self._spots = spots
+        self._calls: dict[str, list[list[Tensor]]] = {spot.key: [] for spot in spots}
+
+    def add(self, spot: Spot, place: Place, tensor: Tensor) -> None:
+        """One more."""
+        calls = self._calls[spot.key]
+        if place.leaf == 0:
+            calls.append([])
+        calls[-1].append(tensor)
+
+    def all_there(self, tapping: Tapping) -> bool:
+        """Whether every site has been passed by all that is asked for."""
+        return all(map(partial(self._there, tapping), self._spots))
+
+    def _there(self, tapping: Tapping, spot: Spot) -> bool:
+        calls, asked = self._calls[spot.key], spot.site.call
+        last = asked if isinstance(asked, int) else 0
+        return len(calls) > last and len(calls[last]) == tensors_in(tapping.codes[spot.key][last])
+
+    def trees(
+        self, tapping: Tapping, change: Callable[[Tensor], Tensor | None] = lambda tensor: tensor
+    ) -> list[Tree]:
+        """What each site yields: a tensor, a tree of tensors, or a tuple of those of all calls."""
+        return [self._tree(spot, tapping.codes[spot.key], change) for spot in self._spots]
+
+    def _tree(
+        self, spot: Spot, codes: list[str], change: Callable[[Tensor], Tensor | None]
+    ) -> Tree:
+        def of(call: int) -> Tree:
+            changed = [change(tensor) for tensor in self._calls[spot.key][call]]
+            moved = [None if t is None else spot.batch_first(t) for t in changed]
+            return moved[0] if len(moved) == 1 else shown(codes[call], moved)
+
+        if spot.site.call == "all":
+            return tuple(map(of, range(len(codes))))
+        return of(spot.site.call or 0)
