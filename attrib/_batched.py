@@ -18,7 +18,16 @@ from attrib._tree import flatten, leaves, length, tree_map, unflatten
 from attrib.errors import ONE_BY_ONE, add_note
 from attrib.types import Tree
 
-__all__ = ["Batched", "Choice", "NotRowsError", "Rows", "called_like", "inherit", "stacked"]
+__all__ = [
+    "Batched",
+    "Choice",
+    "NotRowsError",
+    "Rows",
+    "baseline_of",
+    "called_like",
+    "inherit",
+    "stacked",
+]
 
 
 class NotRowsError(Exception):
@@ -92,6 +101,12 @@ def called_like(attribute: Callable[..., Any], function: Callable[..., Any]) -> 
     return function
 
 
+def baseline_of(attribute: Callable[..., Any]) -> str | None:
+    """Whether an attribution is called as ``attribute(x, baseline)`` or ``(x, baselines)``."""
+    names = list(inspect.signature(attribute).parameters)
+    return names[1] if len(names) > 1 and names[1] in ("baseline", "baselines") else None
+
+
 def _any_score(x: Tree, *args: Any) -> Any:
     """What is called like any other score."""
 
@@ -153,6 +168,28 @@ def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> C
     return over
 
 
+def repeated(fn: Batched, samples: int, batch: int, shared: tuple[Any, ...]) -> Callable[..., Any]:
+    """`fn` as a function of ``samples * batch`` rows, with all that belongs to rows repeated.
+
+    Args:
+        fn: Function of independent rows.
+        samples: How many times the rows of a batch come.
+        batch: How many rows it has.
+        shared: Further arguments of `fn`.
+
+    Returns:
+        ``over(*points)``, whose leaves have ``samples * batch`` rows.
+    """
+
+    def copies(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch:
+            return repeat(leaf, "batch ... -> (samples batch) ...", samples=samples)
+        return leaf
+
+    rows = Rows(tuple(map(copies, fn.rows.tensors)), samples * batch)
+    return lambda *points: fn.function(rows, *points, *tree_map(copies, shared))
+
+
 def _one(fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
     (first,) = _each(points)
     return tree_map(lambda leaf: leaf[None], fn(*first, *shared))
@@ -175,11 +212,6 @@ def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any
     if any(leaf.shape[1] != batch for leaf in leaves(points) if leaf is not None):
         raise NotRowsError  # a leaf that the examples share is no row of any of them
 
-    def repeated(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch:
-            return repeat(leaf, "batch ... -> (samples batch) ...", samples=samples)
-        return leaf
-
     def folded(leaf: Tensor) -> Tensor:
         return rearrange(leaf, "samples batch ... -> (samples batch) ...")
 
@@ -188,12 +220,7 @@ def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any
             leaf, "(samples batch) ... -> samples batch ...", samples=samples, batch=batch
         )
 
-    rows = Rows(tuple(map(repeated, fn.rows.tensors)), samples * batch)
-    results = fn.function(
-        rows,
-        *(tree_map(folded, point) for point in points),
-        *tree_map(repeated, shared),
-    )
+    results = repeated(fn, samples, batch, shared)(*(tree_map(folded, point) for point in points))
     return tree_map(unfolded, results)
 
 

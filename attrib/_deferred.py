@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from attrib._tree import tree_map
 from attrib.types import Tree
 
-__all__ = ["Deferring", "untouched"]
+__all__ = ["Deferring", "may_be_watched", "take_back", "untouched"]
 
 
 class _NotDeferrableError(Exception):
@@ -109,16 +110,25 @@ class Deferring(TorchFunctionMode):
 
 
 _MOST_KNOWN = 4096
+_OF_TORCH = frozenset(vars(nn.Module()))  # what every module has
 
 
 @contextmanager
-def untouched(modules: Iterable[nn.Module]) -> Generator[Callable[[], bool]]:
-    """A context that tells whether a module has kept a deferred tensor, and takes it back."""
+def untouched(
+    modules: Iterable[nn.Module], ours: Callable[[Any], bool] | None = None
+) -> Generator[Callable[[], bool]]:
+    """A context that tells whether a module has kept a tensor of ours, and takes it back.
+
+    Args:
+        modules: The modules.
+        ours: What is ours; deferred tensors by default.
+    """
+    is_ours = ours or _is_deferred
     places: list[dict[str, Any]] = [d for m in modules for d in (vars(m), vars(m)["_buffers"])]
     before = [dict(place) for place in places]
 
     def kept() -> bool:
-        return any(_is_deferred(value) for place in places for value in place.values())
+        return any(is_ours(value) for place in places for value in place.values())
 
     try:
         yield kept
@@ -127,6 +137,41 @@ def untouched(modules: Iterable[nn.Module]) -> Generator[Callable[[], bool]]:
             for place, values in zip(places, before, strict=True):
                 place.clear()
                 place.update(values)
+
+
+def may_be_watched(modules: Iterable[nn.Module]) -> bool:
+    """Whether hooks of the user see what passes modules."""
+    watching: Any = torch.nn.modules.module
+    return bool(
+        watching._global_forward_hooks
+        or watching._global_forward_pre_hooks
+        or any(vars(m)["_forward_hooks"] or vars(m)["_forward_pre_hooks"] for m in modules)
+    )
+
+
+def take_back(modules: Iterable[nn.Module]) -> bool:
+    """Take deferred tensors out of lists and other containers of modules; whether there were
+    any."""
+    own = [value for m in modules for name, value in vars(m).items() if name not in _OF_TORCH]
+    return sum(map(_taken_out, own)) > 0
+
+
+def _taken_out(container: Any) -> bool:
+    if isinstance(container, dict):
+        named: Any = container  # pyright: ignore[reportUnknownVariableType]
+        gone = [key for key, value in named.items() if _is_deferred(value)]
+        for key in gone:
+            del named[key]
+    elif isinstance(container, (list, set, deque)):
+        values: Any = container  # pyright: ignore[reportUnknownVariableType]
+        gone = [value for value in values if _is_deferred(value)]
+        if gone:
+            rest = [value for value in values if not _is_deferred(value)]
+            values.clear()
+            (values.update if isinstance(container, set) else values.extend)(rest)
+    else:
+        return False
+    return bool(gone)
 
 
 def _note(tensor: Tensor, compute: Callable[[], Any]) -> Tensor:

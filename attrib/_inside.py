@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from attrib._batched import Batched, NotRowsError
 from attrib._carriers import Overridden
 from attrib._checks import check_finite, check_input, check_score, describe
-from attrib._deferred import Deferring, untouched
+from attrib._deferred import Deferring, may_be_watched, take_back, untouched
 from attrib._marking import marked, wrapped
 from attrib._outputs import insists_on_layout, wants_channels_last, with_channels_last
 from attrib._passed import Passed
@@ -58,6 +58,7 @@ class Sites:
         self._channels_last = any(map(wants_channels_last, self._models))
         self._once: Any = None
         self._known: dict[Any, Any] = {}
+        self._vetted = False
         self._may_defer = bool(self._models)
         self._apart = len(self._spots) == 1
 
@@ -84,7 +85,7 @@ class Sites:
         """``tail(h, x, *args)``, the score when the sites yield ``h``."""
 
         def score(h: Tree, x: Tree, *args: Any) -> Tensor:
-            if self._may_defer and not compiling():
+            if self._may_defer and not (compiling() or may_be_watched(self._modules)):
                 found = self._deferred(f, h, x, args)
                 if found is not None:
                     return found
@@ -226,8 +227,12 @@ class Sites:
             except (NotRowsError, torch.OutOfMemoryError):
                 raise
             except Exception:
+                take_back(self._modules)
                 return None  # it comes again, if it has another reason
-            return None if kept() or found.is_meta else found
+            # What a module collects, it collects every time.
+            collected = not self._vetted and take_back(self._modules)
+            self._vetted = True
+            return None if collected or kept() or found.is_meta else found
 
     def _in_layout(self, run: Callable[[], Tensor]) -> Tensor:
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attrib._batched import Batched, Rows, inherit
+from attrib._batched import Batched, Rows, baseline_of, inherit
 from attrib._checks import check_baseline, check_callable, describe
 from attrib._inside import Sites
 from attrib._outputs import check_index
@@ -24,7 +23,6 @@ __all__ = [
     "Site",
     "activation",
     "activation_and_gradient",
-    "baseline_of",
     "gradient_x_activation",
     "layer",
     "neuron",
@@ -291,12 +289,6 @@ def _summed(index: tuple[Any, ...]) -> Callable[[Tensor], Tensor]:
         return h[(..., *index)].flatten(-sliced).sum(-1)
 
     return chosen
-
-
-def baseline_of(attribute: Attribute) -> str | None:
-    """Whether an attribution is called as ``attribute(x, baseline)`` or ``(x, baselines)``."""
-    names = list(inspect.signature(attribute).parameters)
-    return names[1] if len(names) > 1 and names[1] in ("baseline", "baselines") else None
 
 
 def _whole_baseline(baseline: Any, x: Tree) -> Tree:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attrib import perturb as perturbations
-from attrib._batched import called_like, stacked
+from attrib._batched import baseline_of, called_like, stacked
 from attrib._checks import check_callable, check_count, check_input, check_like, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
 from attrib._tree import differentiable, flatten, leaves_for, tree_map, unflatten
@@ -264,8 +265,12 @@ def _smooth(
     check_count(samples, "samples")
     chunk_size = check_chunk_size(chunk_size)
 
+    role = baseline_of(attribute)
+
     def smoothed(x: Tree, *args: Any) -> Tree:
         check_input(x, gradients=False)
+        if role == "baseline" and args:
+            args = (_whole(args[0], x), *args[1:])
         perturbed = perturb()
 
         def draw() -> Tree:
@@ -277,6 +282,21 @@ def _smooth(
         return reduce(map_chunks(stacked(attribute, *args), points, chunk_size=chunk_size, like=x))
 
     return called_like(attribute, smoothed)
+
+
+def _whole(baseline: Any, x: Tree) -> Any:
+    """A baseline as large as ``x``: a row of features may be as long as the batch, and be taken for
+    what belongs to its examples."""
+    given = leaves_for(x, baseline)
+    if given is None or not all(isinstance(b, Tensor) for b in given):
+        return baseline
+    parts, spec = flatten(x)
+    with suppress(RuntimeError):  # what does not broadcast is refused where it is used
+        return unflatten(
+            spec,
+            [b if a is None else b.expand_as(a) for a, b in zip(parts, given, strict=True)],
+        )
+    return baseline
 
 
 def _rows_like(x: Tensor, baselines: Tensor) -> Tensor:

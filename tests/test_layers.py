@@ -332,6 +332,26 @@ def test_whatever_leads_to_a_site_the_tail_is_right_and_nothing_is_left(how: str
         assert not (isinstance(value, Tensor) and value.is_meta)
 
 
+class Keeping(nn.Module):
+    """Remembers the first thing that it was ever given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = x if self.kept is None else self.kept
+        return 2 * x
+
+
+def test_what_a_module_keeps_for_good_has_numbers() -> None:
+    model = nn.Sequential(Keeping(), nn.Linear(3, 3), nn.Linear(3, 2)).double().eval()
+    h, x = torch.randn(2, 2, 3, dtype=torch.float64)
+    _, tail = attrib.split(attrib.target(model, 1), "1")
+    assert relative(tail(h, x), model[2](h)[:, 1]) <= EXACT
+    assert torch.equal(model[0].kept, x)
+
+
 class _Fixed(nn.Module):
     def __init__(self, model: nn.Module, how: str) -> None:
         super().__init__()
@@ -339,6 +359,43 @@ class _Fixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x, self.how)
+
+
+class Collecting(nn.Module):
+    """Remembers all that it was ever given."""
+
+    def __init__(self, collected: Any) -> None:
+        super().__init__()
+        self.collected = collected
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.collected, dict):
+            self.collected["last"] = x
+        elif isinstance(self.collected, set):
+            self.collected.add(x)
+        else:
+            self.collected.append(x)
+        return 2 * x
+
+
+@pytest.mark.parametrize("kind", [list, dict, set])
+def test_what_a_module_collects_has_numbers(kind: type) -> None:
+    model = nn.Sequential(Collecting(kind()), nn.Linear(3, 3), nn.Linear(3, 2)).double().eval()
+    x, h = torch.randn(2, 2, 3, dtype=torch.float64)
+    _, tail = attrib.split(attrib.target(model, 1), "1")
+    for _ in range(3):
+        assert relative(tail(h, x), model[2](h)[:, 1]) <= EXACT
+    collected = model[0].collected
+    values = list(collected.values() if kind is dict else collected)
+    assert values and not any(value.is_meta for value in values)
+
+
+def test_hooks_of_the_user_see_numbers() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)).double().eval()
+    x, seen = torch.randn(2, 3, dtype=torch.float64), []
+    model[0].register_forward_hook(lambda module, args, out: seen.append(out))
+    attrib.layer(attrib.saliency, attrib.target(model, 1), "1")(x)
+    assert len(seen) == 2 and not any(value.is_meta for value in seen)
 
 
 def test_sites_side_by_side_are_replaced_together() -> None:

@@ -229,3 +229,13 @@ def test_an_expectation_works_for_any_method_with_a_baseline() -> None:
 def test_options_that_make_no_sense_are_refused_at_once(call: Any) -> None:
     with pytest.raises(attrib.AttribError):
         call()
+
+
+def test_a_baseline_of_features_is_none_of_examples() -> None:
+    # As many features as examples: the baseline must not be repeated with the draws.
+    f = attrib.target(torch.nn.Linear(4, 2).eval(), 0)
+    x, baseline = torch.rand(4, 4), torch.rand(4)
+    attribute = attrib.smooth(attrib.integrated_gradients(f), lambda x: x + 0, samples=3)
+    assert torch.allclose(
+        attribute(x, baseline), attrib.integrated_gradients(f)(x, baseline), atol=1e-6
+    )
