@@ -12,7 +12,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() or 1))')
 .PHONY: help demo test bench parity lint types format docs clean
 
 help:
-	@echo "make demo     explain a real image classifier and a real text classifier, with pictures"
+	@echo "make demo     explain real models of photos, texts and tables, with pictures"
 	@echo "make test     lint, types, doctests, laws, examples: all that a change must pass"
 	@echo "make bench    the table of time and memory against Captum and hand-written code"
 	@echo "make parity   the comparison with Captum alone"
@@ -21,7 +21,11 @@ help:
 
 demo: .venv/.examples
 	@$(BIN)/python examples/image_classifier.py
+	@$(BIN)/python examples/class_activation.py
+	@$(BIN)/python examples/superpixels.py
 	@$(BIN)/python examples/text_classifier.py
+	@$(BIN)/python examples/tabular_model.py
+	@$(BIN)/python examples/conductance.py
 	@echo "The pictures are in examples/output."
 
 test: lint types

@@ -1,11 +1,45 @@
 """What a PyTorch model's output owes to its inputs: pure, composable functions on `torch.func`."""
 
-from attrib import metrics, perturb, rules, types
+from attrib import cam, games, metrics, perturb, rules, types
 from attrib._paths import straight
 from attrib._progress import progress
+from attrib.attention import (
+    attention_maps,
+    attention_rollout,
+    gradient_rollout,
+    with_attention,
+)
 from attrib.blur import blur_ig, blur_path
+from attrib.cam import (
+    ablation_cam,
+    eigen_cam,
+    grad_cam,
+    grad_cam_plus_plus,
+    guided_grad_cam,
+    hires_cam,
+    layer_cam,
+    score_cam,
+    upsample,
+    xgrad_cam,
+)
 from attrib.conductance import conductance, internal_influence, neuron_conductance
 from attrib.errors import AttribError, Cancelled, NonFiniteWarning
+from attrib.games import (
+    banzhaf_values,
+    feature_ablation,
+    feature_inclusion,
+    feature_permutation,
+    game,
+    interactions,
+    kernel_shap,
+    lime,
+    occlusion,
+    owen_values,
+    rise,
+    shapley_sampling,
+    shapley_values,
+    unbiased_kernel_shap,
+)
 from attrib.gradient import grad_and_score, input_x_gradient, saliency
 from attrib.guided import guided_ig
 from attrib.hessians import integrated_hessians
@@ -18,6 +52,11 @@ from attrib.layers import (
     neuron,
     split,
     tap,
+)
+from attrib.patching import (
+    activation_patching,
+    attribution_patching,
+    edge_attribution_patching,
 )
 from attrib.path import average_gradient, expected_gradients, integrated_gradients
 from attrib.reducers import estimate, maximum, mean, minimum, second_moment, total, variance
@@ -41,29 +80,52 @@ __all__ = [
     "Estimate",
     "NonFiniteWarning",
     "Site",
+    "ablation_cam",
     "activation",
     "activation_and_gradient",
+    "activation_patching",
+    "attention_maps",
+    "attention_rollout",
+    "attribution_patching",
     "average_gradient",
+    "banzhaf_values",
     "batched",
     "blur_ig",
     "blur_path",
+    "cam",
     "conductance",
     "contrast",
     "deconvolution",
     "deep_lift",
+    "edge_attribution_patching",
+    "eigen_cam",
     "estimate",
     "excitation_backprop",
     "expected",
     "expected_gradients",
+    "feature_ablation",
+    "feature_inclusion",
+    "feature_permutation",
+    "game",
+    "games",
     "grad_and_score",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "gradient_rollout",
     "gradient_x_activation",
     "guided_backprop",
+    "guided_grad_cam",
     "guided_ig",
+    "hires_cam",
     "input_x_gradient",
     "integrated_gradients",
     "integrated_hessians",
+    "interactions",
     "internal_influence",
+    "kernel_shap",
     "layer",
+    "layer_cam",
+    "lime",
     "log_prob",
     "lrp",
     "maximum",
@@ -72,14 +134,20 @@ __all__ = [
     "minimum",
     "neuron",
     "neuron_conductance",
+    "occlusion",
     "override",
+    "owen_values",
     "per_target",
     "perturb",
     "prob",
     "progress",
+    "rise",
     "rules",
     "saliency",
+    "score_cam",
     "second_moment",
+    "shapley_sampling",
+    "shapley_values",
     "smooth",
     "smooth_grad",
     "smooth_grad_sq",
@@ -89,6 +157,10 @@ __all__ = [
     "target",
     "total",
     "types",
+    "unbiased_kernel_shap",
+    "upsample",
     "var_grad",
     "variance",
+    "with_attention",
+    "xgrad_cam",
 ]

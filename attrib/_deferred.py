@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from attrib._tree import tree_map
 from attrib.types import Tree
 
-__all__ = ["Deferring", "may_be_watched", "take_back", "untouched"]
+__all__ = ["Deferring", "may_be_watched"]
 
 
 class _NotDeferrableError(Exception):
@@ -44,6 +43,11 @@ class Deferring(TorchFunctionMode):
         self.known = known
         self.reached = False
         self.written = False
+        self.made: list[Any] = []
+
+    def leaked(self) -> bool:
+        """Whether somebody holds a deferred tensor after the evaluation."""
+        return any(made() is not None for made in self.made)
 
     def deferred(self, x: Tree) -> Tree:
         """The same tree without its numbers."""
@@ -51,7 +55,7 @@ class Deferring(TorchFunctionMode):
         def without(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
-            return _note(_empty(*_form(leaf)), lambda: leaf)
+            return self.note(_empty(*_form(leaf)), lambda: leaf)
 
         return tree_map(without, x)
 
@@ -72,6 +76,8 @@ class Deferring(TorchFunctionMode):
 
         if self.reached and not all(_is_deferred(t) or type(t) is nn.Parameter for t in tensors):
             return computed()
+        if _draws(func, args, kwargs):
+            raise _NotDeferrableError
         if _may_write(func, args, kwargs):
             if not _is_deferred(tensors[0]):
                 raise _NotDeferrableError
@@ -79,8 +85,25 @@ class Deferring(TorchFunctionMode):
             result = self.emptied(func, args, kwargs)
         else:
             result = self.looked_up(func, args, kwargs)
-        _note_all(result, computed)
+        self.note_all(result, computed)
         return result
+
+    def note(self, tensor: Tensor, compute: Callable[[], Any]) -> Tensor:
+        """Note how a tensor is computed."""
+        own: Any = tensor
+        own._attrib_deferred = compute
+        self.made.append(weakref.ref(tensor))
+        return tensor
+
+    def note_all(self, result: Any, compute: Callable[[], Any]) -> None:
+        """The same for all that an operation returned."""
+        if isinstance(result, Tensor):
+            if result.is_meta and not _is_deferred(result):
+                self.note(result, compute)
+            return
+        parts: Any = result
+        for place, part in enumerate(parts if isinstance(result, (tuple, list)) else ()):
+            self.note_all(part, lambda place=place: compute()[place])
 
     def emptied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What an operation returns for tensors without numbers."""
@@ -110,33 +133,6 @@ class Deferring(TorchFunctionMode):
 
 
 _MOST_KNOWN = 4096
-_OF_TORCH = frozenset(vars(nn.Module()))  # what every module has
-
-
-@contextmanager
-def untouched(
-    modules: Iterable[nn.Module], ours: Callable[[Any], bool] | None = None
-) -> Generator[Callable[[], bool]]:
-    """A context that tells whether a module has kept a tensor of ours, and takes it back.
-
-    Args:
-        modules: The modules.
-        ours: What is ours; deferred tensors by default.
-    """
-    is_ours = ours or _is_deferred
-    places: list[dict[str, Any]] = [d for m in modules for d in (vars(m), vars(m)["_buffers"])]
-    before = [dict(place) for place in places]
-
-    def kept() -> bool:
-        return any(is_ours(value) for place in places for value in place.values())
-
-    try:
-        yield kept
-    finally:
-        if kept():
-            for place, values in zip(places, before, strict=True):
-                place.clear()
-                place.update(values)
 
 
 def may_be_watched(modules: Iterable[nn.Module]) -> bool:
@@ -147,47 +143,6 @@ def may_be_watched(modules: Iterable[nn.Module]) -> bool:
         or watching._global_forward_pre_hooks
         or any(vars(m)["_forward_hooks"] or vars(m)["_forward_pre_hooks"] for m in modules)
     )
-
-
-def take_back(modules: Iterable[nn.Module]) -> bool:
-    """Take deferred tensors out of lists and other containers of modules; whether there were
-    any."""
-    own = [value for m in modules for name, value in vars(m).items() if name not in _OF_TORCH]
-    return sum(map(_taken_out, own)) > 0
-
-
-def _taken_out(container: Any) -> bool:
-    if isinstance(container, dict):
-        named: Any = container  # pyright: ignore[reportUnknownVariableType]
-        gone = [key for key, value in named.items() if _is_deferred(value)]
-        for key in gone:
-            del named[key]
-    elif isinstance(container, (list, set, deque)):
-        values: Any = container  # pyright: ignore[reportUnknownVariableType]
-        gone = [value for value in values if _is_deferred(value)]
-        if gone:
-            rest = [value for value in values if not _is_deferred(value)]
-            values.clear()
-            (values.update if isinstance(container, set) else values.extend)(rest)
-    else:
-        return False
-    return bool(gone)
-
-
-def _note(tensor: Tensor, compute: Callable[[], Any]) -> Tensor:
-    own: Any = tensor
-    own._attrib_deferred = compute
-    return tensor
-
-
-def _note_all(result: Any, compute: Callable[[], Any]) -> None:
-    if isinstance(result, Tensor):
-        if result.is_meta and not _is_deferred(result):
-            _note(result, compute)
-        return
-    parts: Any = result
-    for place, part in enumerate(parts if isinstance(result, (tuple, list)) else ()):
-        _note_all(part, lambda place=place: compute()[place])
 
 
 def _is_deferred(value: Any) -> bool:
@@ -202,6 +157,21 @@ def _computed(part: Any) -> Any:
     value = own._attrib_deferred()
     own._attrib_deferred = lambda: value
     return value
+
+
+def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call takes numbers from a generator, which those behind the site would miss."""
+    name = getattr(func, "__name__", "")
+    if "dropout" in name:
+        return bool(kwargs.get("training", args[2] if len(args) > 2 else True))
+    return name in _RANDOM
+
+
+_RANDOM = (
+    *("rand_like", "randn_like", "randint_like", "bernoulli", "bernoulli_", "multinomial"),
+    *("poisson", "binomial", "normal", "normal_", "uniform_", "random_", "exponential_"),
+    *("geometric_", "log_normal_", "cauchy_", "rrelu", "rrelu_"),
+)
 
 
 def _form(tensor: Tensor) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, NoReturn
 
@@ -14,16 +14,16 @@ from torch.utils import _pytree as pytree
 from attrib._batched import Batched, NotRowsError
 from attrib._carriers import Overridden
 from attrib._checks import check_finite, check_input, check_score, describe
-from attrib._deferred import Deferring, may_be_watched, take_back, untouched
+from attrib._deferred import Deferring, may_be_watched
 from attrib._marking import marked, wrapped
 from attrib._outputs import insists_on_layout, wants_channels_last, with_channels_last
 from attrib._passed import Passed
-from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing
+from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing, refuse_unused
 from attrib._taps import Place, Tapping
 from attrib._transforms import compiling, concrete, differentiated_outside
 from attrib._tree import copied, differentiable, leaves, tree_map
 from attrib.errors import AttribTypeError, AttribValueError
-from attrib.gradient import grad_and_score, refuse_independent
+from attrib.gradient import grad_and_score
 from attrib.types import Score, Tree
 
 __all__ = ["Sites", "check_floating"]
@@ -58,9 +58,8 @@ class Sites:
         self._channels_last = any(map(wants_channels_last, self._models))
         self._once: Any = None
         self._known: dict[Any, Any] = {}
-        self._vetted = False
         self._may_defer = bool(self._models)
-        self._apart = len(self._spots) == 1
+        self._apart = len(self._spots) == 1 and self._spots[0].site.call != "all"
 
     def reading(self, f: Score | None = None, *, apart: bool = False) -> Callable[..., Tree]:
         """``read(x, *args)``, what passes the sites.
@@ -108,12 +107,18 @@ class Sites:
             def shifted(shift: Tree, x: Tree, /, *args: Any) -> Tensor:
                 return self._shifted(f, shift, x, args)
 
-            return values, grad_and_score(shifted)(still, x, *args)[0]
+            try:
+                return values, grad_and_score(shifted)(still, x, *args)[0]
+            except AttribValueError as error:
+                if error.code == "score.independent":
+                    refuse_unused(self._spots, self._models)
+                raise
 
         return call
 
     def _read(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
-        shapes = [getattr(leaf, "shape", None) for leaf in leaves(x)]
+        # How many calls there are does not depend on how many examples there are.
+        shapes = [leaf.shape[1:] for leaf in leaves(x) if leaf is not None]
         asked = [spot.site.call for spot in self._spots]
         length = f.rows.length if isinstance(f, Batched) else None
         # To a length of -1, the score must answer how many dimensions it has.
@@ -134,16 +139,8 @@ class Sites:
             return tensor
 
         tapping = self._tapping(record)
-        try:
+        with suppress(_Stop):
             self._evaluate(f, x, args, tapping)
-        except _Stop:
-            pass
-        except NotRowsError:
-            raise
-        except Exception:
-            # What happens behind the sites is no matter of theirs.
-            if not passed.all_there(tapping):
-                raise
         self._check(tapping)
         if max(map(len, tapping.codes.values())) == 1:
             self._once = shapes
@@ -159,7 +156,7 @@ class Sites:
         arrived: list[Spot] = []
 
         def poison(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
-            if not tensor.is_floating_point():
+            if not (tensor.is_floating_point() and spot.wants(place.call)):
                 return tensor
             if bool(tensor.isnan().all()):
                 arrived.append(spot)
@@ -208,7 +205,7 @@ class Sites:
         if total.requires_grad and found:
             pulled = list(torch.autograd.grad(total, found, allow_unused=True))
         if all(gradient is None for gradient in pulled):
-            refuse_independent()
+            refuse_unused(self._spots, self._models)
         whole = [
             torch.zeros_like(t) if g is None else g for t, g in zip(found, pulled, strict=True)
         ]
@@ -220,19 +217,18 @@ class Sites:
         """The score when the sites yield ``h``, without computing what leads there, if possible."""
         device = next(leaf.device for leaf in leaves(x) if leaf is not None)
         deferring = Deferring(device, self._known)
-        run = partial(self._replaced, f, h, deferring.deferred(x), args, deferring)
-        with untouched(self._modules) as kept:
-            try:
-                found = self._in_layout(run)
-            except (NotRowsError, torch.OutOfMemoryError):
-                raise
-            except Exception:
-                take_back(self._modules)
-                return None  # it comes again, if it has another reason
-            # What a module collects, it collects every time.
-            collected = not self._vetted and take_back(self._modules)
-            self._vetted = True
-            return None if collected or kept() or found.is_meta else found
+        try:
+            found = self._in_layout(
+                lambda: self._replaced(f, h, deferring.deferred(x), args, deferring)
+            )
+        except (NotRowsError, torch.OutOfMemoryError):
+            raise
+        except Exception:
+            return None  # it comes again, if it has another reason
+        if found.is_meta:
+            refuse_unused(self._spots, self._models)
+        # What code outside of the model collects must have numbers from now on.
+        return None if deferring.leaked() else found
 
     def _in_layout(self, run: Callable[[], Tensor]) -> Tensor:
         try:

@@ -15,7 +15,16 @@ from attrib._tree import leaves, length, tree_map
 from attrib.errors import ONE_BY_ONE, AttribTypeError, add_note
 from attrib.types import Tree
 
-__all__ = ["ChunkSize", "Points", "check_chunk_size", "draws", "map_chunks", "scan", "slices"]
+__all__ = [
+    "ChunkSize",
+    "Points",
+    "check_chunk_size",
+    "draws",
+    "map_chunks",
+    "out_of_memory",
+    "scan",
+    "slices",
+]
 
 ChunkSize: TypeAlias = int | Literal["auto"] | None
 """Points evaluated at once: a number, ``None`` for all, ``"auto"`` for what suits the device."""
@@ -90,7 +99,7 @@ def map_chunks(
                 with monitored(done, points.total):
                     result = kernel(chunk)
             except Exception as error:
-                if chunk_size != "auto" or width == 1 or not _out_of_memory(error):
+                if chunk_size != "auto" or width == 1 or not out_of_memory(error):
                     add_note(
                         error,
                         f"attrib was evaluating points {done} to {done + width - 1} of "
@@ -139,10 +148,12 @@ def _resolve(chunk_size: ChunkSize, count: int, like: Tree) -> int:
     rows = max([1, *[leaf.shape[0] for leaf in tensors if leaf.ndim > 1]])
     size = max(1, sum(leaf.numel() for leaf in tensors)) / rows
     wanted = min(max(entries / size, fewest), most)
-    return max(1, min(count, int(wanted / rows)))
+    chunks = -(-count // max(1, int(wanted / rows)))
+    return -(-count // max(1, chunks))  # as many in each: a small last chunk would cost as much
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a device has no memory left."""
     # On a CPU the allocator raises a plain RuntimeError.
     return not compiling() and (
         isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from types import MethodType
 from typing import Any, Literal, NoReturn, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -25,6 +27,7 @@ __all__ = [
     "Spot",
     "refuse_calls",
     "refuse_missing",
+    "refuse_unused",
     "spots_in",
     "watched",
 ]
@@ -122,7 +125,7 @@ class Spot:
         return tensor.movedim(0, self.site.batch_dim) if self.site.batch_dim else tensor
 
 
-_NUMBERS = itertools.count()
+_NUMBERS, _OF_MODULE = itertools.count(), "module "
 
 
 def spots_in(models: tuple[nn.Module, ...], sites: SiteLike) -> tuple[list[Spot], pytree.TreeSpec]:
@@ -136,7 +139,8 @@ def spots_in(models: tuple[nn.Module, ...], sites: SiteLike) -> tuple[list[Spot]
 def _spot(models: tuple[nn.Module, ...], site: Site) -> Spot:
     module: nn.Module | None
     if isinstance(site.where, str):
-        found = {id(m): m for model in models if (m := _named(model, site.where)) is not None}
+        named = [_named(model, site.where) for model in models]
+        found = {id(part): part for part in named if part is not None}
         if len(found) > 1:
             raise AttribValueError(
                 f"site: the score has {len(found)} models with such a module, got {site}; pass the "
@@ -149,35 +153,53 @@ def _spot(models: tuple[nn.Module, ...], site: Site) -> Spot:
     if module is None:
         spot = Spot(site, str(site.where), None)
         if site.of == "input" or site.leaf is not None:
-            refuse_missing(spot, models, [])
+            refuse_missing(spot, models, [], ", and a tap has no input and no leaves")
         return spot
-    return Spot(site, f"module {next(_NUMBERS)}", module)
+    return Spot(site, f"{_OF_MODULE}{next(_NUMBERS)}", module)
 
 
-def refuse_missing(spot: Spot, models: tuple[nn.Module, ...], taps: list[str]) -> NoReturn:
+def refuse_missing(
+    spot: Spot, models: tuple[nn.Module, ...], taps: list[str], more: str = ""
+) -> NoReturn:
     """Refuse a site that is not there, or was not reached."""
+    wanted, listing = _near(spot, models, taps)
+    if spot.module is not None:
+        named = f"{wanted!r}, a {type(spot.module).__name__}" if wanted else str(spot.site)
+        raise AttribValueError(
+            f"site: never reached, got {named}; the model does not call this module when the score "
+            f"is evaluated, or uses its parameters without calling it{listing}",
+            code="site.unreached",
+        )
+    if not models:
+        more += "; of a score that does not tell its model, pass the module itself"
+    raise AttribValueError(
+        f"site: neither a module of the model nor a tap it passes, got {wanted!r}{more}{listing}",
+        code="site.unknown",
+    )
+
+
+def refuse_unused(spots: list[Spot], models: tuple[nn.Module, ...]) -> NoReturn:
+    """Refuse sites that are reached in vain."""
+    wanted, listing = _near(spots[0], models, [])
+    raise AttribValueError(
+        f"site: the score does not depend on it, got {wanted or str(spots[0].site)!r}; the model "
+        "does not use what passes there, or cuts it off by detach(), torch.no_grad() or .item()"
+        + listing,
+        code="site.unused",
+    )
+
+
+def _near(spot: Spot, models: tuple[nn.Module, ...], taps: list[str]) -> tuple[str, str]:
+    """The name of a site, and a list of those near it."""
     modules = {name: part for model in models for name, part in _all_named(model).items()}
     names = list(filter(None, modules))
     wanted = str(spot.site.where)
     if spot.module is not None:
         wanted = next((name for name, part in modules.items() if part is spot.module), "")
+    taps = [name for name in taps if not name.startswith(_OF_MODULE)]
     near = difflib.get_close_matches(wanted, names + taps, 5, 0.4) or (taps + names)[:5]
     listing = ", ".join(repr(name) for name in near if name != wanted)
-    if spot.module is not None:
-        named = f"{wanted!r}, a {type(spot.module).__name__}" if wanted else str(spot.site)
-        text = (
-            f"site: never reached, got {named}; the model does not call this module when the score "
-            "is evaluated, or uses its parameters without calling it"
-        )
-    elif models:
-        text = f"site: neither a module of the model nor a tap it passes, got {wanted!r}"
-    else:
-        text = (
-            f"site: no tap of this name is passed, got {wanted!r}; of a score that does not tell "
-            "its model, pass the module itself"
-        )
-    code = "site.unknown" if spot.module is None else "site.unreached"
-    raise AttribValueError(text + (f"; near names: {listing}" if listing else ""), code=code)
+    return wanted, f"; near names: {listing}" if listing else ""
 
 
 def refuse_calls(spot: Spot, calls: int) -> NoReturn:
@@ -217,8 +239,10 @@ def _inner(model: nn.Module) -> nn.Module:
 
 
 class Marked:
-    """A model that marks what passes some of its modules: the user's own, but for copies of the
-    modules on the way there, which share all parameters and everything else.
+    """A model that marks what passes some of its modules: copies of all module objects, made anew
+    for every evaluation, which share parameters, buffers and everything else with the user's.
+
+    Whatever a module keeps for itself on the way, it keeps on a copy that nobody sees again.
 
     Args:
         model: The model.
@@ -227,64 +251,66 @@ class Marked:
 
     def __init__(self, model: nn.Module, spots: Sequence[Spot]) -> None:
         self._original = _inner(model)
-        self._spots: dict[int, list[Spot]] = {}
-        for spot in spots:
-            if spot.module is not None:
-                self._spots.setdefault(id(spot.module), []).append(spot)
-        self._built = self._build()
+        self._spots = spots
+        self._traced = self._copy()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not compiling() and self._stale():
-            self._built = self._build()
-        return self._built[0](*args, **kwargs)
+        # A compiler cannot follow the copying, and keeps nothing on modules.
+        model = self._traced if compiling() else self._copy()
+        return model(*args, **kwargs)
 
-    def _build(self) -> tuple[nn.Module, list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]]:
+    def _copy(self) -> Any:
+        here: dict[int, list[Spot]] = {}
+        for spot in self._spots:
+            module = spot.module
+            if isinstance(spot.site.where, str) and module is not None:
+                module = _at(self._original, spot.site.where)  # perhaps another one by now
+            here.setdefault(id(module), []).append(spot)
         done: dict[int, nn.Module] = {}
-        taken: list[tuple[nn.Module, dict[str, Any], dict[str, Any]]] = []
 
         def copied(module: nn.Module) -> nn.Module:
-            if id(module) in done:
-                return done[id(module)]
-            done[id(module)] = module  # a module may hold the one it is in
-            children: dict[str, Any] = dict(_children(module))
-            changed = {n: copied(m) for n, m in children.items() if m is not None}
-            here = self._spots.get(id(module), [])
-            if here or any(changed[name] is not children[name] for name in changed):
-                taken.append((module, dict(vars(module)), children))
-                done[id(module)] = _twin(module, {**children, **changed}, here)
-            return done[id(module)]
+            found = done.get(id(module))
+            if found is None:
+                if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
+                    return module
+                found = done[id(module)] = object.__new__(type(module))
+                _fill(found, module, copied)
+                for spot in here.get(id(module), []):
+                    _hook(found, spot)
+            return found
 
-        return copied(self._original), taken
-
-    def _stale(self) -> bool:
-        """Whether the user has changed a module of which we have a copy."""
-        return any(
-            _differ(vars(module), own) or _differ(_children(module), children)
-            for module, own, children in self._built[1]
-        )
+        return copied(self._original)
 
 
-def _differ(now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
-    return len(now) != len(then) or any(then.get(key, now) is not now[key] for key in now)
+_CONTAINERS = (list, dict, set, deque, OrderedDict)
 
 
-def _twin(module: nn.Module, children: dict[str, Any], spots: list[Spot]) -> nn.Module:
-    """Another module object with the same everything, other children, and hooks of its own."""
-    twin: nn.Module = object.__new__(type(module))
-    own = vars(twin)
-    own.update(vars(module))
-    own["_modules"] = children
-    own["_compiled_call_impl"] = None
+def _fill(twin: nn.Module, module: nn.Module, copied: Callable[[nn.Module], nn.Module]) -> None:
+    """Give a new module object all that another one has, but containers of its own."""
+
+    def own(value: Any) -> Any:
+        if isinstance(value, nn.Module):
+            return copied(value)
+        parts: Any = value
+        if type(value) not in _CONTAINERS:
+            return value
+        if isinstance(value, dict):
+            return type(parts)((key, own(part)) for key, part in parts.items())
+        return type(parts)(own(part) for part in parts)
+
+    attributes = vars(twin)
     for name, value in vars(module).items():
         if isinstance(value, MethodType) and value.__self__ is module:
-            own[name] = MethodType(value.__func__, twin)
-    if spots:
-        for name, value in vars(module).items():
-            if "_hooks" in name and isinstance(value, dict):
-                own[name] = type(value)(value)  # pyright: ignore[reportUnknownArgumentType]
-        for spot in spots:
-            _hook(twin, spot)
-    return twin
+            value = MethodType(value.__func__, twin)
+        attributes[name] = own(value)
+    attributes["_compiled_call_impl"] = None
+
+
+def _at(model: nn.Module, name: str) -> nn.Module | None:
+    found: Any = model
+    for part in name.split(".") if name else ():
+        found = None if found is None else _children(found).get(part)
+    return found
 
 
 def _hook(module: nn.Module, spot: Spot, thread: int | None = None) -> Any:

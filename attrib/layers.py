@@ -11,6 +11,7 @@ from torch import Tensor
 from attrib._batched import Batched, Rows, baseline_of, inherit
 from attrib._checks import check_baseline, check_callable, describe
 from attrib._inside import Sites
+from attrib._marking import wrapped
 from attrib._outputs import check_index
 from attrib._sites import Site, SiteLike
 from attrib._taps import tap
@@ -77,11 +78,11 @@ def neuron(
     Args:
         model: Module or function.
         site: A `Site`, a module, its dotted name or the name of a `tap`.
-        index: Which neuron. An integer for a layer ``(batch, neurons)``; a tuple with a position
-            for every dimension behind the batch, of which a slice stands for the sum over it; a
-            LongTensor ``(batch,)`` for one neuron per example; an integer tensor without
-            dimensions, to `vmap` over neurons; a function of what the site yields that returns
-            ``(batch,)``; ``None`` if it yields one number per example.
+        index: Which neuron. An integer for a layer ``(batch, neurons)``, or a slice, which stands
+            for the sum over it; a tuple with one for every dimension behind the batch; a LongTensor
+            ``(batch,)`` for one neuron per example; an integer tensor without dimensions, to `vmap`
+            over neurons; a function of what the site yields that returns ``(batch,)``; ``None`` if
+            it yields one number per example.
         stochastic: As for `attrib.target`.
 
     Returns:
@@ -104,8 +105,8 @@ def neuron(
 
 def neuron_index(index: Any) -> Any:
     """The index of a neuron, checked, where a slice in a tuple stands for a sum."""
-    positions: Any = index
-    if isinstance(index, tuple) and any(isinstance(position, slice) for position in positions):
+    positions: Any = (index,) if isinstance(index, slice) else index
+    if _has_slice(positions):
         return _summed(positions)
     return check_index(index)
 
@@ -139,7 +140,7 @@ def split(f: Score, site: SiteLike) -> tuple[Callable[..., Tree], Score]:
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
     sites = Sites(f, site)
-    return sites.reading(apart=True), inherit(sites.f, sites.tail)
+    return sites.reading(apart=True), wrapped(sites.f, sites.tail)
 
 
 def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Attribute:
@@ -182,8 +183,8 @@ def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Att
             return method(_given(tail, x))(head(x, *args), start, *args)
 
         def from_baselines(x: Tree, baselines: Tree, *args: Any) -> Tree:
-            start = head(baselines, *args)
-            return method(_given(tail, x))(head(x, *args), start, *args)
+            h = head(x, *args)  # first: afterwards the baselines, of other rows, go no farther
+            return method(_given(tail, x))(h, head(baselines, *args), *args)
 
         return {None: plain, "baseline": from_baseline, "baselines": from_baselines}[role]
 
@@ -273,6 +274,10 @@ def _given(tail: Score, x: Tree) -> Score:
         return tail.function(own_rows, h, same, *args)
 
     return Batched(function, Rows((*tail.rows.tensors, *(parts[place] for place in places))))
+
+
+def _has_slice(index: Any) -> bool:
+    return isinstance(index, tuple) and any(isinstance(part, slice) for part in index)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _summed(index: tuple[Any, ...]) -> Callable[[Tensor], Tensor]:

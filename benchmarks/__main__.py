@@ -12,7 +12,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import bench_accuracy, bench_memory, bench_rules, memory, report, rows, with_captum
+from benchmarks import (
+    bench_accuracy,
+    bench_layers,
+    bench_memory,
+    bench_rules,
+    memory,
+    report,
+    rows,
+    with_captum,
+)
 from benchmarks.harness import CONTENDERS, Result, Row, Settings, fastest, measure
 from benchmarks.models import WORKLOADS, build
 
@@ -39,8 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flatness = [_flatness(few, many) for few, many in pairs]
     errors = [
         table()
-        for model, table in bench_accuracy.TABLES.items()
-        if _named("error against steps", options.rows)
+        for name, tables in (
+            ("error against steps", bench_accuracy.TABLES),
+            ("error of conductance", bench_layers.TABLES),
+        )
+        for model, table in tables.items()
+        if _named(name, options.rows)
         and (options.models is None or model in options.models.split(","))
     ]
 

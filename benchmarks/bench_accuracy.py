@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import get_args
 
@@ -68,19 +68,33 @@ ROWS: tuple[Row, ...] = (
 
 @dataclass(frozen=True)
 class Errors:
-    """Relative errors of the quadratures on one network, (quadrature, steps) in float64."""
+    """Relative errors of several ways to an integral on one network, (way, steps) in float64.
+
+    Attributes:
+        model: The network.
+        floor: How far two references lie apart.
+        found: The errors.
+        steps: Numbers of evaluations.
+        seconds: CPU time of one call in float32, where it was measured.
+    """
 
     model: str
     floor: float
     found: dict[str, list[float | None]]
+    steps: Sequence[int] = STEPS
+    seconds: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
-    def told(self, quadrature: str) -> list[str]:
-        """The errors as text; one too near the reference's own is only bounded."""
+    def told(self, way: str) -> list[str]:
+        """The errors as text, with milliseconds; one too near the reference's is only bounded."""
         least = FLOOR * self.floor
-        return [
+        texts = [
             "-" if error is None else f"{error:.1e}" if error > least else f"< {least:.0e}"
-            for error in self.found[quadrature]
+            for error in self.found[way]
         ]
+        if way not in self.seconds:
+            return texts
+        times = zip(texts, self.seconds[way], strict=True)
+        return [f"{text} ({1e3 * seconds:.2g} ms)" for text, seconds in times]
 
     def stuck(self, quadrature: str) -> bool:
         """Whether more steps do not help: the mark of a wrong weight, not of a coarse rule."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.bench_accuracy import STEPS, TOLERANCE, Errors
+from benchmarks.bench_accuracy import Errors
 from benchmarks.bench_memory import FEW, FLAT, MANY
 from benchmarks.harness import CONTENDERS, Goal, Result, Spread, spread, wall_can_be_published
 
@@ -122,14 +122,14 @@ def verdicts(result: Result) -> list[tuple[str, float, Spread, bool]]:
     return found
 
 
-_LEGEND = f"""\
+_LEGEND = """\
 Ratios are of CPU time, the median over interleaved rounds, with the smallest and the largest in
 brackets. *Captum / attrib* and *tuned / attrib* say how many times faster attrib is; *attrib /
 limit* says how much is left to gain. Wall time is withheld where more processes wanted to run than
 there are cores. Peak memory is the growth of the resident set in a fresh process, in MB, for
 attrib, Captum, tuned Captum and the limit. The error is that of one float32 call: of a
 deterministic method its distance from the same sum in float64, of a random one its relative
-standard deviation, of a row "to error {TOLERANCE:.0e}" its distance from the integral."""
+standard deviation, of conductance and of rows "to error" their distance from the integral."""
 
 _MEMORY_LEGEND = f"""\
 Growth of the resident set in a fresh process, in MB, over one call of integrated gradients with
@@ -137,8 +137,9 @@ Growth of the resident set in a fresh process, in MB, over one call of integrate
 {FEW}, no more than tuned Captum, at most {FLAT} times the limit."""
 
 _ERROR_LEGEND = """\
-Relative error of attrib's quadratures in float64, against a finer hand-written rule. An error
-within five times the reference's own is only bounded; "stuck" marks one that does not fall."""
+Relative error of attrib's quadratures, and of conductance, in float64, against a finer
+hand-written rule. An error within five times the reference's own is only bounded; "stuck" marks one
+that does not fall. Beside the errors of conductance stands the CPU time of a call in float32."""
 
 
 def _time_table(results: Iterable[Result]) -> str:
@@ -255,8 +256,10 @@ def _memory_verdict(case: Flatness, ratio: float | None) -> str:
 
 def _error_table(found: Errors) -> str:
     lines = [
-        _line(f"{found.model} (floor {found.floor:.0e})", *(f"n = {count}" for count in STEPS)),
-        _line("---", *("---:",) * len(STEPS)),
+        _line(
+            f"{found.model} (floor {found.floor:.0e})", *(f"n = {count}" for count in found.steps)
+        ),
+        _line("---", *("---:",) * len(found.steps)),
     ]
     for quadrature in found.found:
         mark = " (stuck)" if found.stuck(quadrature) else ""

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_accuracy, bench_gradient, bench_memory, bench_rules
+from benchmarks import (
+    bench_accuracy,
+    bench_games,
+    bench_gradient,
+    bench_layers,
+    bench_memory,
+    bench_metrics,
+    bench_rules,
+    bench_shapley,
+)
 from benchmarks.harness import Row
 from benchmarks.models import WORKLOADS
 
 TIMED: tuple[Row, ...] = tuple(
     sorted(
-        (*bench_gradient.ROWS, *bench_rules.ROWS, *bench_accuracy.ROWS),
+        (
+            *bench_gradient.ROWS,
+            *bench_rules.ROWS,
+            *bench_layers.ROWS,
+            *bench_games.ROWS,
+            *bench_shapley.ROWS,
+            *bench_accuracy.ROWS,
+            *bench_metrics.ROWS,
+        ),
         key=lambda row: list(WORKLOADS).index(row.model),
     )
 )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
 
 from torch import Tensor
 
 import attrib
+from attrib import cam, games
+from benchmarks.limits_games import tiles
+from benchmarks.limits_layers import Place, neuron, site
 from benchmarks.models import Workload
 
 Call = Callable[[], Tensor]
 Quadrature = Literal["gauss-legendre", "midpoint", "trapezoid", "left", "right", "secant"]
+Integral = Literal["trapezoid", "secant", "gauss-legendre"]
 
 
 def saliency(workload: Workload) -> Call:
@@ -95,3 +99,80 @@ def guided_backprop(workload: Workload) -> Call:
     """Guided backpropagation."""
     method = attrib.guided_backprop(attrib.target(workload.model, workload.target))
     return lambda: method(workload.x)
+
+
+def feature_ablation(workload: Workload, *, size: Sequence[int]) -> Call:
+    """The score without each tile."""
+    score = attrib.target(workload.model, workload.target)
+    method = games.feature_ablation(score, groups=tiles(workload.x, size))
+    return lambda: method(workload.x, workload.baseline)
+
+
+def occlusion(workload: Workload, *, window: int, stride: int) -> Call:
+    """The score behind square windows over all channels."""
+    score = attrib.target(workload.model, workload.target)
+    method = games.occlusion(score, (window, window), strides=stride)
+    return lambda: method(workload.x, workload.baseline)
+
+
+def activation(workload: Workload, *, place: Place) -> Call:
+    """What a layer yields."""
+    method = attrib.activation(workload.model, site(workload.model, place))
+    return lambda: cast("Tensor", method(workload.x))
+
+
+def gradient_x_activation(workload: Workload, *, place: Place) -> Call:
+    """The gradient times what a layer yields."""
+    score = attrib.target(workload.model, workload.target)
+    method = attrib.gradient_x_activation(score, site(workload.model, place))
+    return lambda: method(workload.x)
+
+
+def grad_cam(workload: Workload, *, place: Place) -> Call:
+    """Feature maps, weighted by their mean gradients."""
+    score = attrib.target(workload.model, workload.target)
+    method = cam.grad_cam(score, site(workload.model, place))
+    return lambda: method(workload.x)
+
+
+def layer_integrated_gradients(workload: Workload, *, place: Place, steps: int) -> Call:
+    """Integrated gradients of what is behind a layer."""
+    score = attrib.target(workload.model, workload.target)
+    method = attrib.layer(
+        lambda f: attrib.integrated_gradients(f, steps=steps), score, site(workload.model, place)
+    )
+    return lambda: method(workload.x, workload.baseline)
+
+
+def conductance(
+    workload: Workload, *, place: Place, steps: int, quadrature: Integral = "trapezoid"
+) -> Call:
+    """Conductance of all neurons of a layer."""
+    score = attrib.target(workload.model, workload.target)
+    where = site(workload.model, place)
+    method = attrib.conductance(score, where, steps=steps, quadrature=quadrature)
+    return lambda: method(workload.x, workload.baseline)
+
+
+def internal_influence(workload: Workload, *, place: Place, steps: int) -> Call:
+    """The mean gradient by a layer on the path."""
+    score = attrib.target(workload.model, workload.target)
+    method = attrib.internal_influence(score, site(workload.model, place), steps=steps)
+    return lambda: method(workload.x, workload.baseline)
+
+
+def neuron_integrated_gradients(workload: Workload, *, steps: int) -> Call:
+    """Integrated gradients of one neuron."""
+    model = workload.model
+    score = attrib.neuron(model, site(model, "middle"), neuron(model))
+    method = attrib.integrated_gradients(score, steps=steps)
+    return lambda: method(workload.x, workload.baseline)
+
+
+def neuron_conductance(workload: Workload, *, steps: int) -> Call:
+    """What flows from the input through one neuron."""
+    model = workload.model
+    score = attrib.target(model, workload.target)
+    where, index = site(model, "middle"), neuron(model)
+    method = attrib.neuron_conductance(score, where, index, steps=steps)
+    return lambda: method(workload.x, workload.baseline)

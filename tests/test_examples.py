@@ -55,11 +55,77 @@ def test_image_classifier_names_what_is_on_the_photos_and_adds_up(tmp_path: Path
 
 @pytest.mark.example
 @pytest.mark.slow
+def test_class_activation_looks_where_the_class_is(tmp_path: Path) -> None:
+    need("efficientnet-weights", "efficientnet-code", "imagenet-names", "photos")
+    printed = run("class_activation.py", tmp_path)
+    # A theorem: behind the layer are a mean and a linear layer.
+    claim = r"Grad-CAM adds up to (\S+), the logit without its bias is (\S+)$"
+    sums = re.findall(claim, printed, re.MULTILINE)
+    assert len(sums) == 4
+    assert all(
+        0 < float(total) - 0.01 < float(logit) < float(total) + 0.01 for total, logit in sums
+    )
+    # The palace stands on the left of its photo, the lake is on the right.
+    sides = dict(re.findall(r"for “(\w+)”: (\d+)% of the width", printed))
+    assert int(sides["palace"]) < 40 < 60 < int(sides["lakeside"])
+
+    photos = [f"class_activation_{name}.png" for name in ("cat", "espresso", "daisy", "palace")]
+    names = "class_activation.png", "class_activation_difference.png"
+    assert_pictures(tmp_path, *names, *photos)
+
+
+@pytest.mark.example
+@pytest.mark.slow
+def test_superpixels_that_raise_a_class_most_are_those_it_needs(tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    need("efficientnet-weights", "efficientnet-code", "imagenet-names", "photos")
+    printed = run("superpixels.py", tmp_path)
+    claim = r"^(\w+): .* completeness error (\S+); without .*, (\d+)% become (\d+)%$"
+    found = re.findall(claim, printed, re.MULTILINE)
+    assert [label for label, *_ in found] == ["espresso", "palace", "lakeside"]
+    for _, error, before, without in found:
+        assert abs(float(error.replace("−", "-"))) < 1e-4
+        assert int(without) < 0.75 * int(before)
+    # The palace needs other places than the lake, and all of them stand out from their errors.
+    largest = re.findall(r"superpixel \d: (\S+) ± (\S+)$", printed, re.MULTILINE)
+    assert len(largest) == 9
+    assert all(float(value) > 3 * float(error) > 0 for value, error in largest)
+    assert_pictures(tmp_path, "superpixels.png")
+
+
+@pytest.mark.example
+@pytest.mark.slow
+def test_tabular_model_adds_up_and_its_intervals_cover_the_exact_values(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run("tabular_model.py", tmp_path)
+    error = re.search(r"completeness error of the values: at most (\S+) points", printed)
+    assert error is not None
+    assert float(error[1]) < 1e-3  # the scores are about a hundred points
+    covered = re.search(r"cover (\d+) of (\d+) exact values", printed)
+    assert covered is not None
+    # 95 of 100 on average, but the values of one patient come from the same orders.
+    assert int(covered[1]) >= 0.8 * int(covered[2])
+
+    rows = re.findall(r"^  (\w[^\n\d]+?) +(\S+) ± +(\S+) % +(\S+) ± +\S+ points$", printed, re.M)
+    assert len(rows) == 10
+    lost = {name: (float(value), float(error)) for name, value, error, _ in rows}
+    moved = {name: float(value) for name, _, _, value in rows}
+    # Known to matter (Efron, Hastie, Johnstone & Tibshirani, 2004).
+    assert {*sorted(moved, key=moved.__getitem__)[-2:]} == {
+        "body mass index",
+        "log of triglycerides",
+    }
+    assert all(lost[name][0] > 2 * lost[name][1] for name in ("body mass index", "blood pressure"))
+    assert_pictures(tmp_path, "tabular_global.png", "tabular_local.png")
+
+
+@pytest.mark.example
+@pytest.mark.slow
 def test_text_classifier_colours_words_and_runs_no_code_of_theirs(tmp_path: Path) -> None:
     need("minilm", "reviews")
     sentences = ["A gorgeous, witty, seductive movie.", "Lazy, joyless and far too long.", HOSTILE]
     printed = run("text_classifier.py", tmp_path, *sentences)
-    assert_pictures(tmp_path, "text_classifier.png")
+    assert_pictures(tmp_path, "text_classifier.png", "text_classifier_words.png")
 
     accuracy = re.search(r"right on (\d+)%", printed)
     assert accuracy is not None
@@ -79,6 +145,12 @@ def test_text_classifier_colours_words_and_runs_no_code_of_theirs(tmp_path: Path
     assert share["gorgeous"].startswith("+")
     assert share["Lazy"].startswith("−")
     assert "\x1b" not in printed  # not a terminal: no colours, and none of a sentence's own
+
+    words = re.findall(r"^by words: (.*); add up to \S+, completeness error (\S+)$", printed, re.M)
+    assert len(words) == len(sentences)
+    assert all(abs(float(error.replace("−", "-"))) < 1e-3 for _, error in words)
+    assert words[0][0].startswith("gorgeous +")
+    assert words[1][0].startswith("Lazy -")
 
     page = (tmp_path / "text_classifier.html").read_text("utf-8")
     reader = Page(page)
@@ -122,7 +194,28 @@ def test_ensemble_predicts_and_every_member_adds_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.example
-@pytest.mark.parametrize("script", ["image_classifier.py", "text_classifier.py"])
+def test_conductance_adds_up_and_is_not_the_weight(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = run("conductance.py", tmp_path)
+    explained = re.search(r"explains (\d+)% of the variance", printed)
+    assert explained is not None
+    assert int(explained[1]) > 40
+    sums = [float(found) for found in re.findall(r": \+(\d+\.\d) points$", printed, re.MULTILINE)]
+    assert len(sums) == 3
+    assert max(sums) - min(sums) < 0.11  # one of the last digit that is printed
+    off = re.search(r"at most (\S+) points off", printed)
+    assert off is not None
+    assert float(off[1]) < 0.01 * sums[0]
+    shares = re.search(r"has (\d+)% of the weight and (\d+)% of the conductance", printed)
+    assert shares is not None
+    assert int(shares[1]) > 2 * int(shares[2])
+    assert_pictures(tmp_path, "conductance.png")
+
+
+@pytest.mark.example
+@pytest.mark.parametrize(
+    "script", ["image_classifier.py", "class_activation.py", "text_classifier.py", "superpixels.py"]
+)
 def test_a_script_without_its_assets_ends_with_one_sentence(script: str, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     if script.startswith("text"):

@@ -123,11 +123,10 @@ def test_a_model_is_left_once_the_site_is_known() -> None:
     assert read(x).shape == (2, 8, 6, 6)
 
 
-def test_what_happens_behind_a_site_is_no_matter_of_its_reader() -> None:
+@pytest.mark.parametrize("name", ["first", "last"])
+def test_errors_of_the_model_pass(name: str) -> None:
     model, x = residual(), images()
-    model.last.forward = lambda h: 1 / 0
-    assert attrib.activation(model, "second")(x).shape == (2, 8, 6, 6)
-    model.first.forward = lambda h: 1 / 0
+    getattr(model, name).forward = lambda h: 1 / 0
     with pytest.raises(ZeroDivisionError):
         attrib.activation(model, "second")(x)
 
@@ -344,12 +343,12 @@ class Keeping(nn.Module):
         return 2 * x
 
 
-def test_what_a_module_keeps_for_good_has_numbers() -> None:
+def test_what_a_module_keeps_it_keeps_on_a_copy() -> None:
     model = nn.Sequential(Keeping(), nn.Linear(3, 3), nn.Linear(3, 2)).double().eval()
     h, x = torch.randn(2, 2, 3, dtype=torch.float64)
     _, tail = attrib.split(attrib.target(model, 1), "1")
     assert relative(tail(h, x), model[2](h)[:, 1]) <= EXACT
-    assert torch.equal(model[0].kept, x)
+    assert "kept" not in vars(model[0]) or model[0].kept is None
 
 
 class _Fixed(nn.Module):
@@ -379,15 +378,64 @@ class Collecting(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [list, dict, set])
-def test_what_a_module_collects_has_numbers(kind: type) -> None:
+def test_what_a_module_collects_it_collects_on_a_copy(kind: type) -> None:
     model = nn.Sequential(Collecting(kind()), nn.Linear(3, 3), nn.Linear(3, 2)).double().eval()
     x, h = torch.randn(2, 2, 3, dtype=torch.float64)
     _, tail = attrib.split(attrib.target(model, 1), "1")
     for _ in range(3):
         assert relative(tail(h, x), model[2](h)[:, 1]) <= EXACT
-    collected = model[0].collected
-    values = list(collected.values() if kind is dict else collected)
-    assert values and not any(value.is_meta for value in values)
+        attrib.activation(model, "1")(x)
+    assert not model[0].collected
+
+
+def test_what_code_elsewhere_collects_has_numbers_from_the_second_time_on() -> None:
+    collected: list[Tensor] = []
+
+    class Elsewhere(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            collected.append(2 * x)
+            return collected[-1]
+
+    model = nn.Sequential(Elsewhere(), nn.Linear(3, 3), nn.Linear(3, 2)).double().eval()
+    x, h = torch.randn(2, 2, 3, dtype=torch.float64)
+    _, tail = attrib.split(attrib.target(model, 1), "1")
+    for _ in range(3):
+        assert relative(tail(h, x), model[2](h)[:, 1]) <= EXACT
+    assert not any(value.is_meta for value in collected[1:])
+
+
+def test_what_draws_before_a_site_draws_the_same() -> None:
+    model = nn.Sequential(
+        nn.Linear(3, 9), nn.Dropout(), nn.Linear(9, 9), nn.Dropout(), nn.Linear(9, 2)
+    )
+    f, x = attrib.target(model, 1, stochastic=True), torch.randn(4, 3)
+    head, tail = attrib.split(f, "2")
+    torch.manual_seed(3)
+    h = head(x)
+    torch.manual_seed(3)
+    found = tail(h, x)
+    torch.manual_seed(3)
+    assert torch.equal(found, f(x))
+
+
+def test_a_model_that_is_left_early_is_not_left_half_done() -> None:
+    class Stack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stack: list[int] = []
+            self.inner, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.stack.append(1)
+            x = self.last(self.inner(x) * len(self.stack))
+            self.stack.pop()
+            return x
+
+    model, x = Stack().eval(), torch.randn(2, 3)
+    read = attrib.activation(model, "inner")
+    assert all(torch.allclose(read(x), model.inner(x)) for _ in range(3))
+    attrib.layer(attrib.integrated_gradients, attrib.target(model, 1), "inner")(x)
+    assert model.stack == []
 
 
 def test_hooks_of_the_user_see_numbers() -> None:
@@ -652,6 +700,37 @@ def test_nothing_is_left_behind(kind: str) -> None:
     assert all(torch.equal(value, shown[name]) for name, value in model.state_dict().items())
 
 
+def test_threads_do_not_see_what_modules_keep() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.kept = self.inner(x)
+            return 2 * self.kept
+
+    model = nn.Sequential(Keeping(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)).double().eval()
+    x = torch.randn(2, 3, dtype=torch.float64)
+    plain, wrong = model(x), list[Any]()
+
+    def explain() -> None:
+        for _ in range(40):
+            attrib.layer(attrib.saliency, attrib.target(model, 0), "1")(x)
+
+    def predict() -> None:
+        try:
+            for _ in range(400):
+                wrong.extend([1] * (not torch.equal(model(x), plain) or model[0].kept.is_meta))
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=t) for t in (explain, predict)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not wrong
+
+
 @kinds
 def test_threads_do_not_see_each_other(kind: str) -> None:
     model, x = residual(), images()
@@ -694,6 +773,42 @@ def test_a_compiled_model_is_explained_by_what_it_was_compiled_from() -> None:
 
 
 # --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recording", [False, True])
+def test_a_dead_branch_is_refused_by_name(recording: bool) -> None:
+    class Dead(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dead, self.deaf, self.last = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.dead(x)
+            return self.last(self.deaf(x))
+
+    f, x = attrib.target(Dead().eval(), 1), torch.randn(2, 3)
+    with torch.set_grad_enabled(recording):
+        for attribute in (
+            attrib.layer(attrib.saliency, f, "dead"),
+            attrib.layer(attrib.feature_ablation, f, "dead"),
+            attrib.gradient_x_activation(f, "dead"),
+            attrib.conductance(f, "dead"),
+            attrib.conductance(f, "dead", quadrature="secant"),
+        ):
+            with pytest.raises(attrib.AttribError, match=r"'dead'.*near names: 'deaf'") as error:
+                attribute(x)
+            assert error.value.code == "site.unused"
+
+
+def test_calls_behind_each_other_are_refused_together() -> None:
+    model, x = residual(), images()
+    f = attrib.target(model, 1)
+    for attribute in (
+        attrib.layer(attrib.integrated_gradients, f, Site("relu", call="all")),
+        attrib.conductance(f, Site("relu", call="all"), quadrature="secant"),
+    ):
+        with pytest.raises(attrib.AttribError, match="behind another"):
+            attribute(x)
 
 
 @pytest.mark.parametrize(

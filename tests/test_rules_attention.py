@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from derivatives import check_derivatives, relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import attrib
 from attrib import rules as r
+from derivatives import check_derivatives, relative
 
 EXACT = 1e-10
 

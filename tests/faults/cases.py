@@ -23,6 +23,7 @@ Applies = Callable[[Method], bool]
 
 CASES: list[Case] = []
 GUIDED, HESSIANS = "guided_ig", "integrated_hessians"
+INFLUENCE, NEURON = "internal_influence", "neuron_conductance"
 EXCITATION = "excitation_backprop"
 
 ONCE = 5
@@ -81,7 +82,28 @@ def takes_baselines(m: Method) -> bool:
 
 def uses_gradients(m: Method) -> bool:
     """Methods that differentiate."""
-    return m.name != "completeness"
+    return m.name != "completeness" and not hides(m)
+
+
+def hides(m: Method) -> bool:
+    """Methods that hide features, which may be integers."""
+    return any(name in m.name for name in ("feature_", "shapley", "kernel_shap", "banzhaf", "lime"))
+
+
+def draws_coalitions(m: Method) -> bool:
+    """Methods that hide random features: with more features they draw others."""
+    return m.name in ("shapley_sampling", "kernel_shap", "lime")
+
+
+def takes_site(m: Method) -> bool:
+    """Methods that look at what passes a site."""
+    return m.knows("site")
+
+
+def may_embed(m: Method) -> bool:
+    """Methods to which x may be integers, because they differentiate by what a site makes of it."""
+    at_sites = "gradient_x_activation", "attribution_patching"
+    return m.name.startswith("layer ") or m.name in at_sites
 
 
 def takes_score(m: Method) -> bool:
@@ -101,7 +123,12 @@ def propagates(m: Method) -> bool:
 
 def compares(m: Method) -> bool:
     """Methods that compare a model with itself at a baseline."""
-    return "deep_lift" in m.name
+    return "deep_lift" in m.name or "secant" in m.name
+
+
+_VOCABULARY = torch.tensor([0.5, -1.0, 2.0, 4.0])
+_TOKENS = torch.tensor([[0, 1, 2], [3, 3, 1]])
+_MASK_TOKENS = torch.tensor([[2, 2, 2]])
 
 
 def X() -> Tensor:
@@ -134,7 +161,7 @@ def _broken(rows: slice) -> Callable[[Method, Any], Any]:
 
 
 def _reports(m: Method) -> tuple[type[Warning], ...]:
-    return (attrib.NonFiniteWarning,) if uses_gradients(m) else ()
+    return (attrib.NonFiniteWarning,) if uses_gradients(m) or hides(m) else ()
 
 
 for _value in (math.nan, math.inf, -math.inf):
@@ -145,8 +172,9 @@ for _value in (math.nan, math.inf, -math.inf):
         lambda m: Equals(
             lambda m: changed(model=Net(relu=True)), then=_broken(slice(1, 2)), warns=_reports(m)
         ),
-        # The score that grad_and_score also returns may be infinite, which is not NaN.
-        lambda m: m.name != "grad_and_score",
+        # The score that grad_and_score also returns may be infinite, which is not NaN; and what one
+        # feature adds to the baseline does not depend on the others.
+        lambda m: m.name not in ("grad_and_score", "feature_inclusion"),
     )
 
 
@@ -201,14 +229,14 @@ add(
     "integers",
     lambda: changed(x=torch.arange(12).reshape(3, 4)),
     Refused("x.dtype", "x: .*int64.*floating", TypeError),
-    uses_gradients,
+    lambda m: uses_gradients(m) and not may_embed(m),
 )
 add(
     "inputs",
     "booleans",
     lambda: changed(x=torch.ones(3, 4, dtype=torch.bool)),
     Refused("x.dtype", "x: .*bool.*floating", TypeError),
-    uses_gradients,
+    lambda m: uses_gradients(m) and not may_embed(m),
 )
 add(
     "inputs",
@@ -367,7 +395,32 @@ add(
     Equals(
         lambda m: changed(model=models.Named(), x={"values": X()}), then=lambda m, a: _with_none(a)
     ),
+    lambda m: not hides(m),
 )
+add(
+    "inputs",
+    "tokens, hidden by another one",
+    lambda: scored(_VOCABULARY, lambda table, x: table[x].sum(-1), x=_TOKENS, base=_MASK_TOKENS),
+    like(
+        lambda: scored(
+            None,
+            lambda _, x: x.sum(-1),
+            x=_VOCABULARY[_TOKENS],
+            base=_VOCABULARY[_MASK_TOKENS],
+        )
+    ),
+    lambda m: hides(m) and takes_score(m),
+)
+for _name, _base in {"a fraction": 0.5, "infinite": -math.inf, "floats": torch.zeros(3)}.items():
+    add(
+        "inputs",
+        f"tokens, hidden by a baseline that is {_name}",
+        lambda base=_base: scored(
+            _VOCABULARY, lambda table, x: table[x].sum(-1), x=_TOKENS, base=base
+        ),
+        Refused("baseline.dtype", "baseline: .*integers.*got.*int64", TypeError),
+        lambda m: hides(m) and takes_baseline(m),
+    )
 add(
     "inputs",
     "dict with an absent leaf",
@@ -411,6 +464,7 @@ add(
     lambda m: (
         m.name not in (HESSIANS, GUIDED, "grad_and_score", "completeness")
         and not ({"std", "radius"} & m.options.keys())
+        and not draws_coalitions(m)
     ),
 )
 add(
@@ -424,7 +478,7 @@ add(
         r"one number per example, got shape \(.*\) for x of shape .*\(2, 4\)",
         calls=8,
     ),
-    lambda m: takes_score(m) and uses_gradients(m) and m.base != "baselines",
+    lambda m: takes_score(m) and uses_gradients(m) and m.base != "baselines" and not takes_site(m),
 )
 
 # ------------------------------------------------------------------------------------- baselines
@@ -570,7 +624,7 @@ add(
     "baseline: x itself gives zero",
     lambda: _own_baseline(),
     Equals(lambda m: changed(base=X()), then=lambda m, a: torch.zeros_like(a)),
-    lambda m: takes_baseline(m) and m.name not in ("average_gradient", "completeness"),
+    lambda m: takes_baseline(m) and m.name not in ("average_gradient", "completeness", INFLUENCE),
 )
 for _name, _base, _right in (
     ("none at all", torch.zeros(0, 4), Refused("baselines.shape", r"baselines: .*\(0, 4\)")),
@@ -611,7 +665,8 @@ add(
     "baselines: meta device",
     lambda: changed(base=torch.zeros(2, 4, device="meta")),
     lambda m: Refused(
-        "baselines.device" if m.name == "expected_gradients" else "baseline.device", "meta.*cpu"
+        "baselines.device" if m.name == "expected_gradients" or hides(m) else "baseline.device",
+        "meta.*cpu",
     ),
     takes_baselines,
 )
@@ -734,7 +789,9 @@ for _name, _index, _right in (
         lambda index=_index: changed(index=index),
         _right,
         lambda m, right=_right: (
-            takes_score(m) and (uses_gradients(m) or right.code != "score.type")
+            takes_score(m)
+            and (uses_gradients(m) or right.code != "score.type")
+            and (m.name != NEURON or right.code != "score.type")  # has nothing to look at
         ),
         modes=(False,) if "nothing" in _name and "selects" not in _name else (False, True),
     )
@@ -969,6 +1026,7 @@ add(
     lambda m: (
         takes_score(m)
         and m.name not in (GUIDED, HESSIANS, EXCITATION, "grad_and_score", "completeness")
+        and not draws_coalitions(m)
     ),
 )
 
@@ -1209,7 +1267,7 @@ add(
     "model",
     "dropout that rules do not know",
     lambda: changed(model=models.Dropped().train(), stochastic=True),
-    Refused("rules.training", r"dropout: .*model\.eval", calls=2),
+    Refused("rules.training", r"dropout: .*model\.eval", calls=ONCE),
     lambda m: compares(m) or propagates(m),
     ignore=frozenset({"torch rng"}),
 )
@@ -1437,7 +1495,12 @@ add(
     lambda: changed(model=models.Checkpointed(use_reentrant=True)),
     Raises(RuntimeError, "use_reentrant|checkpoint"),
     # Those that also look at the plain score make torch warn that nothing requires a gradient.
-    lambda m: uses_gradients(m) and m.name not in (GUIDED, HESSIANS) and not by_rules(m),
+    lambda m: (
+        uses_gradients(m)
+        and m.name not in (GUIDED, HESSIANS)
+        and not by_rules(m)
+        and not takes_site(m)
+    ),
     modes=(False,),
 )
 add(
@@ -1449,6 +1512,210 @@ add(
     modes=(False,),
     ignore=frozenset({"torch rng"}),
 )
+
+# ----------------------------------------------------------------------------------------- sites
+
+
+def at(site: Any, model: Any = None, **values: Any) -> Callable[[], Problem]:
+    """A correct call with a site."""
+    options = {"site": site, **values.pop("options", {})}
+    return lambda: changed(model=Net() if model is None else model(), options=options, **values)
+
+
+def tapped(function: Callable[..., Tensor], own: Callable[[], Any] = Net) -> Callable[[], Problem]:
+    """A call at ``tap("h", ..)`` in functional code."""
+    return lambda: scored(own(), function, options={"site": "h"})
+
+
+def _site_after(net: Net, x: Tensor) -> Tensor:
+    return net.out(net.activation(attrib.tap("h", net.hidden(x))))[..., 1]
+
+
+for _name, _site, _right in (
+    ("a number", 3, Refused("site.type", "site: .*module or a name, got int", TypeError)),
+    ("none at all", [], Refused("site.type", "site: .*at least one", TypeError)),
+    (
+        "misspelt",
+        "hiden",
+        Refused("site.unknown", "site: .*'hiden'.*near names: 'hidden'", calls=ONCE),
+    ),
+    (
+        "of another model",
+        nn.Linear(4, 6),
+        Refused("site.unreached", "site: never reached, got Linear", calls=ONCE),
+    ),
+    (
+        "a position in a tensor",
+        attrib.Site("hidden", leaf=1),
+        Refused("site.leaf", "site: nothing at leaf 1 of 'hidden', got Tensor", calls=ONCE),
+    ),
+    (
+        "a key of a tensor",
+        attrib.Site("hidden", leaf="h"),
+        Refused("site.leaf", "site: nothing at leaf 'h' of 'hidden', got Tensor", calls=ONCE),
+    ),
+    (
+        "a call that never happens",
+        attrib.Site("hidden", call=1),
+        Refused("site.calls", "site: call 1 of 'hidden' never happened, got 1 call;", calls=ONCE),
+    ),
+):
+    add("sites", _name, at(_site), _right, takes_site)
+add(
+    "sites",
+    "never reached",
+    at("unused", models.Unused),
+    Refused("site.unreached", "site: never reached, got 'unused', a Linear", calls=ONCE),
+    takes_site,
+)
+add(
+    "sites",
+    "a name in a score that does not tell its model",
+    lambda: scored(Net(), lambda net, x: net(x)[..., 1], options={"site": "hidden"}),
+    Refused("site.unknown", "site: no tap .*'hidden'.*pass the module itself", calls=ONCE),
+    takes_site,
+)
+add(
+    "sites",
+    "used twice",
+    at("activation", models.Reused),
+    Refused("site.calls", "site: reached 2 times, got 'activation'; .*call=0", calls=ONCE),
+    takes_site,
+)
+add(
+    "sites",
+    "one of two uses",
+    at(attrib.Site("activation", call=0), models.Reused),
+    like(
+        tapped(
+            lambda net, x: (attrib.tap("h", net(x).relu()) - 0.1).relu()[..., 1],
+            lambda: Net(after=6),
+        )
+    ),
+    takes_site,
+)
+add(
+    "sites",
+    "written over by what follows",
+    at("net.out", models.Reused),
+    like(
+        tapped(
+            lambda net, x: (attrib.tap("h", net(x)).relu() - 0.1).relu()[..., 1],
+            lambda: Net(after=6),
+        )
+    ),
+    takes_site,
+)
+add(
+    "sites",
+    "called by keyword",
+    at(attrib.Site("net", of="input"), models.ByKeyword),
+    like(tapped(lambda net, x: net(attrib.tap("h", 2 * x))[..., 1])),
+    takes_site,
+)
+add("sites", "a module", lambda: _at_module(), like(at("hidden")), takes_site)
+add("sites", "a name", at("hidden"), like(tapped(_site_after)), takes_site)
+add(
+    "sites",
+    "a module of a model in a plain function",
+    lambda: _in_closure(),
+    like(at("hidden")),
+    takes_site,
+)
+add(
+    "sites",
+    "a module with hooks of its own",
+    lambda: changed(model=_hooked("forward"), options={"site": ""}),
+    like(tapped(lambda net, x: attrib.tap("h", 2 * net(x))[..., 1])),
+    takes_site,
+)
+add(
+    "sites",
+    "a tree of them",
+    lambda: changed(model=Two(), x=(X(), X() + 1), options={"site": {"a": "first.hidden"}}),
+    Equals(
+        lambda m: changed(model=Two(), x=(X(), X() + 1), options={"site": "first.hidden"}),
+        then=lambda m, a: {"a": a},
+    ),
+    lambda m: takes_site(m) and m.name != NEURON,
+)
+add(
+    "sites",
+    "one behind another",
+    at(["hidden", "out"]),
+    Refused("site.behind", "site: one is behind another, got 'out'", calls=ONCE),
+    lambda m: m.name.startswith("layer ") or m.name == "conductance secant",
+)
+add(
+    "sites",
+    "the examples not in front",
+    at("turned", models.Turned),
+    Refused(
+        "site.batch", r"site: .*first dimension, got \(6, \d+\) for \d+.*batch_dim", calls=ONCE
+    ),
+    takes_site,
+)
+add(
+    "sites",
+    "integers alone",
+    tapped(lambda net, x: net(x)[..., 1] + 0 * attrib.tap("h", x.long()).sum(-1)),
+    Refused("site.dtype", "site: .*int64", TypeError, calls=ONCE),
+    takes_site,
+)
+add(
+    "sites",
+    "without an effect",
+    tapped(lambda net, x: net(x + 0 * len(attrib.tap("h", x)))[..., 1]),
+    _INDEPENDENT,
+    takes_site,
+)
+add(
+    "sites",
+    "cut off from x",
+    tapped(lambda net, x: net(attrib.tap("h", x.detach()))[..., 1]),
+    _INDEPENDENT,
+    lambda m: m.name in (NEURON, "conductance gauss-legendre"),
+)
+add(
+    "sites",
+    "a model that raises behind it",
+    lambda: changed(model=models.Failing(_MINE), options={"site": "net"}),
+    Passes(_MINE),
+    takes_site,
+)
+add(
+    "sites",
+    "a plain function that raises behind it",
+    lambda: _failing_closure(),
+    Passes(_MINE),
+    takes_site,
+)
+add(
+    "sites",
+    "an overridden score",
+    lambda: changed(
+        score=attrib.override(attrib.target(Net(), 1), {"tanh": attrib.rules.gradient()}),
+        options={"site": "hidden"},
+    ),
+    Refused("override.called", r"f: an overridden score cannot be split"),
+    takes_site,
+)
+for _index, _right in (
+    (6, Refused("target.range", "index: 6 .*6 outputs", calls=ONCE)),
+    (-7, Refused("target.range", "index: -7 .*6 outputs", calls=ONCE)),
+    ((0, 0), Refused("target.shape", r"index: .*\(0, 0\)", calls=ONCE)),
+    (None, Refused("target.missing", "index: missing", calls=ONCE)),
+    (1.0, Refused("target.type", "index: .*integer, got float", TypeError)),
+    (True, Refused("target.type", "index: .*got bool", TypeError)),
+    (torch.sum, Refused("target.type", "index: must be a position, got a function", TypeError)),
+):
+    add(
+        "sites",
+        f"neuron {getattr(_index, '__name__', _index)!r}",
+        at("hidden", options={"neuron": _index}),
+        _right,
+        has("neuron"),
+    )
 
 # --------------------------------------------------------------------------------------- context
 
@@ -1504,6 +1771,23 @@ def _strided(x: Tensor) -> Tensor:
     wide = torch.zeros(x.shape[0] + 1, 2 * x.shape[1] + 1)
     wide[1:, 1::2] = x
     return wide[1:, 1::2]
+
+
+def _at_module() -> Problem:
+    model = Net()
+    return changed(model=model, options={"site": model.hidden})
+
+
+def _in_closure() -> Problem:
+    model = Net()
+    return changed(score=lambda x: model(x)[..., 1], options={"site": model.hidden}, watch=[model])
+
+
+def _failing_closure() -> Problem:
+    model = models.Failing(_MINE)
+    return changed(
+        score=lambda x: model(x)[..., 1], options={"site": model.net.hidden}, watch=[model]
+    )
 
 
 def _leaf(x: Tensor, *, grad: bool = False) -> Tensor:

@@ -12,6 +12,15 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 import attrib
+from attrib import games
+from attrib._batched import inherit
+from attrib._taps import mark
+from attrib.games.banzhaf import banzhaf_values
+from attrib.games.kernel import kernel_shap
+from attrib.games.sampling import shapley_sampling
+from attrib.games.shapley import shapley_values
+from attrib.games.surrogate import lime
+from attrib.patching import attribution_patching
 
 DEFAULT: Any = object()
 """Stands for a baseline, or baselines, that fit x."""
@@ -135,6 +144,10 @@ def _expected_lift(f: Any, **options: Any) -> Any:
     return attrib.expected(attrib.deep_lift(f), **options)
 
 
+def _interventional(f: Any, **options: Any) -> Any:
+    return games.feature_ablation(f, interventional=True, **options)
+
+
 def _lrp(composite: Any) -> Callable[..., Any]:
     return lambda f, **options: attrib.lrp(f, composite=composite, **options)
 
@@ -151,6 +164,70 @@ def _per_target(inner: Callable[..., Any], *lead: Any) -> Callable[[Problem, dic
     return call
 
 
+def _at_site(
+    method: Callable[..., Any], base: str = ""
+) -> Callable[[Problem, dict[str, Any]], Any]:
+    """A method at the site of the options, or at one that all of x passes."""
+
+    def call(p: Problem, options: dict[str, Any]) -> Any:
+        f, site = p.target(), options.pop("site", None)
+        start = [_base(p, base)] if base else []
+        if site is not None:
+            return method(f, site, **options)(p.x, *start, *p.args)
+        found = method(inherit(f, _marking), "x", **options)(p.x, *start, *p.args)
+        # The only tensor of a tree passes a site as that tensor.
+        return found if type(found) is type(p.x) else _put_back(found, p.x)
+
+    return call
+
+
+def _put_back(found: Tensor, x: Any) -> Any:
+    return pytree.tree_map(lambda leaf: found if isinstance(leaf, Tensor) else None, x)
+
+
+def _secant_conductance(f: Any, site: Any, **options: Any) -> Any:
+    return attrib.conductance(f, site, quadrature="secant", **options)
+
+
+def _exact_conductance(f: Any, site: Any, **options: Any) -> Any:
+    return attrib.conductance(f, site, quadrature="gauss-legendre", **options)
+
+
+def _patching(f: Any, site: Any, **options: Any) -> Any:
+    """From a run in which everything is a quarter, but for integers."""
+
+    def other(leaf: Any) -> Any:
+        return torch.full_like(leaf, 0.25) if attributable(leaf) and not leaf.is_sparse else leaf
+
+    attribute = attribution_patching(f, site, **options)
+    return lambda x, *args: attribute(x, pytree.tree_map(other, x), *args)
+
+
+def _marking(f: Any) -> Any:
+    return lambda x, *args: f(mark("x", x), *args)
+
+
+def _of_layer(method: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda f, site, **options: attrib.layer(lambda tail: method(tail, **options), f, site)
+
+
+def _neuron(p: Problem, options: dict[str, Any]) -> Any:
+    """Through one neuron of the site of the options, or through one that is a quarter of f."""
+    f, site, index = p.target(), options.pop("site", None), 1
+    if site is None:
+        f, site, index = inherit(f, _marking_score), "last", None
+    attribute = attrib.neuron_conductance(f, site, options.pop("neuron", index), **options)
+    return attribute(p.x, _base(p, "baseline"), *p.args)
+
+
+def _marking_score(f: Any) -> Any:
+    def score(x: Any, *args: Any) -> Any:
+        value = f(x, *args)
+        return 4 * attrib.tap("last", value / 4) if isinstance(value, Tensor) else value
+
+    return score
+
+
 def _completeness(p: Problem, options: dict[str, Any]) -> Any:
     measure = attrib.metrics.completeness(p.target(), **options)
     # Any tree like x has a completeness gap; x itself is one.
@@ -163,6 +240,7 @@ def attributable(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
+_LAYER = frozenset({"site", "chunk_size"})
 _NOISE = {"std": 0.1, "samples": 3}
 _SMOOTH = frozenset({"generator", "chunk_size"})
 
@@ -289,4 +367,133 @@ METHODS: tuple[Method, ...] = (
     Method("lrp epsilon_plus_flat", _plain(_lrp(attrib.rules.epsilon_plus_flat())), points=False),
     Method("excitation_backprop", _plain(attrib.excitation_backprop), points=False),
     Method("completeness", _completeness, "baseline", points=False),
+    Method(
+        "feature_ablation",
+        _with_base(games.feature_ablation, "baseline"),
+        "baseline",
+        {},
+        frozenset({"chunk_size", "groups"}),
+    ),
+    Method(
+        "feature_ablation interventional",
+        _with_base(_interventional, "baselines"),
+        "baselines",
+        {},
+        frozenset({"chunk_size", "groups"}),
+    ),
+    Method(
+        "feature_inclusion",
+        _with_base(games.feature_inclusion, "baseline"),
+        "baseline",
+        {},
+        frozenset({"chunk_size", "groups"}),
+    ),
+    Method(
+        "per_target feature_ablation",
+        _per_target(games.feature_ablation, 0),
+        takes=frozenset({"chunk_size", "targets"}),
+        targets=True,
+    ),
+    Method(
+        "shapley_values",
+        _with_base(shapley_values, "baseline"),
+        "baseline",
+        {},
+        frozenset({"chunk_size", "groups"}),
+    ),
+    Method(
+        "shapley_sampling",
+        _with_base(shapley_sampling, "baseline"),
+        "baseline",
+        {"samples": 3},
+        frozenset({"chunk_size", "groups", "samples", "generator"}),
+    ),
+    Method(
+        "kernel_shap",
+        _with_base(kernel_shap, "baseline"),
+        "baseline",
+        {},
+        frozenset({"chunk_size", "groups", "generator"}),
+    ),
+    Method(
+        "banzhaf_values",
+        _with_base(banzhaf_values, "baseline"),
+        "baseline",
+        {},
+        frozenset({"chunk_size", "groups", "generator"}),
+    ),
+    Method(
+        "lime",
+        _with_base(lime, "baseline"),
+        "baseline",
+        {"samples": 30, "alpha": 0.01},
+        frozenset({"chunk_size", "groups", "samples", "generator"}),
+    ),
+    # At a site that is the input itself, unless a case says where.
+    Method(
+        "layer saliency",
+        _at_site(_of_layer(attrib.saliency)),
+        takes=frozenset({"site"}),
+        points=False,
+    ),
+    Method(
+        "layer integrated_gradients",
+        _at_site(_of_layer(attrib.integrated_gradients), "baseline"),
+        "baseline",
+        {"steps": 3},
+        _LAYER | {"quadrature"},
+    ),
+    Method(
+        "layer deep_lift",
+        _at_site(_of_layer(attrib.deep_lift), "baseline"),
+        "baseline",
+        takes=frozenset({"site"}),
+    ),
+    Method(
+        "gradient_x_activation",
+        _at_site(attrib.gradient_x_activation),
+        takes=frozenset({"site"}),
+        points=False,
+    ),
+    Method(
+        "conductance",
+        _at_site(attrib.conductance, "baseline"),
+        "baseline",
+        {"steps": 3},
+        _LAYER | {"path"},
+    ),
+    Method(
+        "conductance secant",
+        _at_site(_secant_conductance, "baseline"),
+        "baseline",
+        {"steps": 3},
+        _LAYER,
+    ),
+    Method(
+        "conductance gauss-legendre",
+        _at_site(_exact_conductance, "baseline"),
+        "baseline",
+        {"steps": 3},
+        _LAYER | {"path"},
+    ),
+    Method(
+        "internal_influence",
+        _at_site(attrib.internal_influence, "baseline"),
+        "baseline",
+        {"steps": 3},
+        _LAYER | {"quadrature", "path"},
+    ),
+    Method(
+        "attribution_patching",
+        _at_site(_patching),
+        takes=frozenset({"site"}),
+        points=False,
+    ),
+    Method(
+        "neuron_conductance",
+        _neuron,
+        "baseline",
+        {"steps": 3},
+        _LAYER | {"neuron", "quadrature", "path"},
+    ),
 )

@@ -125,6 +125,43 @@ class Reused(nn.Module):
         return self.activation(self.activation(self.net(x)) - 0.1)[:, :3]
 
 
+class Unused(nn.Module):
+    """With a module that it never calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.unused = Net(), nn.Linear(4, 4)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class Turned(nn.Module):
+    """Has the examples behind the features somewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.turned = Net(), nn.Identity()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned = self.turned(self.net.hidden(x).movedim(-1, 0))
+        return self.net.out(self.net.activation(turned.movedim(0, -1)))
+
+
+class ByKeyword(nn.Module):
+    """Calls its part by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x=2 * x)
+
+
 class Recurrent(nn.Module):
     """A kernel that has no rule for vmap."""
 

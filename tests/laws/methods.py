@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,6 +18,15 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 import attrib
+from attrib import games
+from attrib._batched import inherit
+from attrib._taps import mark
+from attrib.games.banzhaf import banzhaf_values
+from attrib.games.kernel import kernel_shap, unbiased_kernel_shap
+from attrib.games.sampling import shapley_sampling
+from attrib.games.surrogate import lime
+from attrib.games.svarm import svarm
+from attrib.patching import attribution_patching
 from attrib.types import Attribute, Score, Tree
 
 
@@ -80,6 +90,9 @@ class MethodInfo:
         odd: The attribution of ``-f`` has the size of that of ``f``.
         twins: The spellings of a ReLU by which it is attributed alike, in whatever units its
             input is.
+        integers: Whether integers and booleans in the input are attributed too.
+        dummies: Whether what has no effect gets exactly nothing. A fit to samples leaves it a part
+            of what it does not explain.
     """
 
     name: str
@@ -93,6 +106,8 @@ class MethodInfo:
     precise: dict[str, Any] = field(default_factory=dict)
     odd: bool = True
     twins: frozenset[str] = TWINS
+    integers: bool = False
+    dummies: bool = True
 
     def attribute(self, f: Score, *, seed: int = 0, **options: Any) -> Attribute:
         """The attribution of a score, with a generator of its own."""
@@ -174,8 +189,92 @@ def _expected(f: Score, **options: Any) -> Attribute:
     return attrib.expected(attrib.integrated_gradients(f, steps=64), **options)
 
 
+def _expected_ablation(f: Score, **options: Any) -> Attribute:
+    return attrib.expected(games.feature_ablation(f), **options)
+
+
+def _occlusion(f: Score, **options: Any) -> Attribute:
+    def attribute(x: Tree, *args: Any) -> Tree:
+        window = pytree.tree_map(lambda leaf: (1,), x)
+        return games.occlusion(f, window, **options)(x, *args)
+
+    return attribute
+
+
+def _lean(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
+    """With so few samples that not all coalitions are seen, unless there must be more."""
+
+    def factory(f: Score, **options: Any) -> Attribute:
+        def attribute(x: Tree, *args: Any) -> Tree:
+            try:
+                return method(f, samples=20, **options)(x, *args)
+            except attrib.AttribError as error:
+                if error.code != "samples.few":
+                    raise
+            return method(f, samples=160, **options)(x, *args)
+
+        return attribute
+
+    return factory
+
+
 def _expected_lift(f: Score, **options: Any) -> Attribute:
     return attrib.expected(attrib.deep_lift(f), **options)
+
+
+def _at_input(method: Callable[..., Attribute], **fixed: Any) -> Callable[..., Attribute]:
+    """A method at a site that all of x passes, so that it attributes to what x is made of."""
+
+    def marking(f: Score) -> Score:
+        return lambda x, *args: f(mark("x", x), *args)
+
+    return lambda f, **options: method(inherit(f, marking), "x", **{**fixed, **options})
+
+
+def _of_layer(method: Callable[..., Attribute], **fixed: Any) -> Callable[..., Attribute]:
+    """A method on all that is behind the input."""
+
+    def factory(f: Score, site: str, **options: Any) -> Attribute:
+        return attrib.layer(lambda tail: method(tail, **options), f, site)
+
+    return _at_input(factory, **fixed)
+
+
+def _of_one_channel(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
+    """A map of the input as the only channel of a layer, which has as many entries."""
+
+    def factory(f: Score, **options: Any) -> Attribute:
+        batch: list[int] = []
+
+        def marking(f: Score) -> Score:
+            def marked(x: Tree, *args: Any) -> Tensor:
+                score = f(mark("x", x), *args)
+                batch[:] = [score.ndim]
+                return score
+
+            return marked
+
+        return method(inherit(f, marking), "x", reshape=lambda h: h.unsqueeze(batch[0]), **options)
+
+    return factory
+
+
+def _patching(f: Score, site: str, **options: Any) -> Attribute:
+    """From a run on the baseline, zero if there is none."""
+
+    def optional(attribute: Attribute) -> Attribute:
+        return lambda x, baseline=0, *args: attribute(x, baseline, *args)
+
+    return inherit(attribution_patching(f, site, **options), optional)
+
+
+def _through_the_score(f: Score, **options: Any) -> Attribute:
+    """Through the only neuron of the last layer, which here is a quarter of the score."""
+
+    def marking(f: Score) -> Score:
+        return lambda x, *args: 4 * attrib.tap("last", f(x, *args) / 4)
+
+    return attrib.neuron_conductance(inherit(f, marking), "last", None, **options)
 
 
 def _one_target(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
@@ -212,6 +311,9 @@ _RULED = _ROWS | _TRANSFORMS | {Law.SYMMETRIC, Law.SPLIT}
 _LIFT = _RULED | {Law.COMPLETE, Law.ANCHORED, Law.AFFINE}
 # Those of relevance propagation depend on the score alone, not on what comes from above.
 _RELEVANCE = _RULED | {Law.LINEAR}
+# Differences of scores, with and without a feature.
+_DIFFERENCE = _GRADIENT | {Law.ANCHORED, Law.AFFINE}
+_SAMPLED = _ROWS | _TRANSFORMS | {Law.LINEAR, Law.AFFINE, Law.SPLIT}
 
 METHODS = [
     MethodInfo("saliency", attrib.saliency, _GRADIENT, chunked=False),
@@ -463,5 +565,213 @@ METHODS = [
         _RULED,
         chunked=False,
         degree=0,
+    ),
+    MethodInfo(
+        "feature_ablation",
+        games.feature_ablation,
+        _DIFFERENCE,
+        takes="baseline",
+        integers=True,
+    ),
+    MethodInfo(
+        "feature_ablation[interventional]",
+        _options(games.feature_ablation, interventional=True),
+        _DIFFERENCE,
+        takes="baselines",
+        integers=True,
+    ),
+    MethodInfo(
+        "feature_inclusion",
+        games.feature_inclusion,
+        _DIFFERENCE,
+        takes="baseline",
+        integers=True,
+    ),
+    MethodInfo(
+        "expected(feature_ablation)",
+        _expected_ablation,
+        _DIFFERENCE,
+        takes="baselines",
+        integers=True,
+    ),
+    MethodInfo(
+        "per_target(feature_ablation)",
+        _one_target(games.feature_ablation),
+        _DIFFERENCE - {Law.NESTED},
+        takes="baseline",
+        integers=True,
+    ),
+    # A larger window hides neighbours too.
+    MethodInfo(
+        "occlusion",
+        _occlusion,
+        _DIFFERENCE,
+        takes="baseline",
+        integers=True,
+    ),
+    # The examples share the coalitions, so that each gets alone what it gets among others.
+    MethodInfo(
+        "shapley_sampling[antithetic]",
+        _options(shapley_sampling, samples=3),
+        _SAMPLED | {Law.COMPLETE, Law.ANTISYMMETRIC},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+    ),
+    MethodInfo(
+        "shapley_sampling[independent]",
+        _options(shapley_sampling, samples=3, design="independent"),
+        _SAMPLED | {Law.COMPLETE},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+    ),
+    MethodInfo(
+        "shapley_sampling[stratified]",
+        _options(shapley_sampling, samples=1, design="stratified"),
+        _SAMPLED | {Law.COMPLETE},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+    ),
+    MethodInfo(
+        "kernel_shap",
+        _lean(kernel_shap),
+        _SAMPLED | {Law.COMPLETE, Law.ANTISYMMETRIC},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+        dummies=False,
+    ),
+    MethodInfo(
+        "unbiased_kernel_shap",
+        _options(unbiased_kernel_shap, samples=7),
+        _SAMPLED | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+        dummies=False,
+    ),
+    MethodInfo(
+        "svarm",
+        _options(svarm, samples=2),
+        _SAMPLED | {Law.COMPLETE, Law.ANTISYMMETRIC},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+        dummies=False,
+    ),
+    MethodInfo(
+        "banzhaf_values",
+        _lean(banzhaf_values),
+        _SAMPLED | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+        dummies=False,
+    ),
+    MethodInfo(
+        "lime",
+        _options(lime, samples=50, alpha=0.01),
+        _SAMPLED,
+        takes="baseline",
+        seeded=True,
+        integers=True,
+        dummies=False,
+    ),
+    # At a site that is the input itself, what is known of attributions to the input holds.
+    MethodInfo("layer(saliency)", _of_layer(attrib.saliency), _GRADIENT, chunked=False),
+    MethodInfo(
+        "layer(integrated_gradients)",
+        _of_layer(attrib.integrated_gradients, steps=64),
+        _INTEGRAL | {Law.ANTISYMMETRIC},
+        takes="baseline",
+    ),
+    MethodInfo(
+        "layer(deep_lift)",
+        _of_layer(attrib.deep_lift),
+        _LIFT | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        twins=_NO_CONDITIONS,
+        chunked=False,
+    ),
+    MethodInfo(
+        "gradient_x_activation",
+        _at_input(attrib.gradient_x_activation),
+        _GRADIENT,
+        chunked=False,
+    ),
+    MethodInfo(
+        "conductance",
+        _at_input(attrib.conductance, steps=7),
+        _PATH | {Law.ANTISYMMETRIC},
+        takes="baseline",
+    ),
+    MethodInfo(
+        "conductance[secant]",
+        _at_input(attrib.conductance, steps=5, quadrature="secant"),
+        _LIFT | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        twins=_NO_CONDITIONS,
+    ),
+    MethodInfo(
+        "conductance[gauss-legendre]",
+        _at_input(attrib.conductance, steps=7, quadrature="gauss-legendre"),
+        _INTEGRAL | {Law.ANTISYMMETRIC},
+        takes="baseline",
+        precise={"steps": 64},
+    ),
+    MethodInfo(
+        "conductance[path]",
+        _at_input(attrib.conductance, steps=7, quadrature="gauss-legendre", path=bent),
+        _ROWS | _TRANSFORMS | {Law.COMPLETE, Law.ANCHORED, Law.LINEAR, Law.AFFINE},
+        takes="baseline",
+        precise={"steps": 200},
+    ),
+    MethodInfo(
+        "internal_influence",
+        _at_input(attrib.internal_influence, steps=7),
+        _GRADIENT,
+        takes="baseline",
+    ),
+    MethodInfo(
+        "attribution_patching",
+        _at_input(_patching),
+        _DIFFERENCE,
+        takes="baseline",
+    ),
+    MethodInfo(
+        "attribution_patching[steps]",
+        _at_input(_patching, steps=5),
+        _DIFFERENCE,
+        takes="baseline",
+    ),
+    # A layer of neurons is (batch, neurons).
+    MethodInfo(
+        "neuron_conductance",
+        _through_the_score,
+        (_INTEGRAL | {Law.ANTISYMMETRIC}) - {Law.NESTED},
+        takes="baseline",
+    ),
+    # One weight for all features of an example.
+    MethodInfo(
+        "grad_cam",
+        _of_one_channel(attrib.grad_cam),
+        _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC},
+        chunked=False,
+        dummies=False,
+    ),
+    MethodInfo(
+        "hires_cam",
+        _of_one_channel(attrib.hires_cam),
+        _GRADIENT,
+        chunked=False,
+    ),
+    MethodInfo(
+        "score_cam[increases]",
+        _of_one_channel(partial(attrib.score_cam, softmax=False)),
+        _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC},
+        takes="baseline",
+        dummies=False,
     ),
 ]

@@ -52,7 +52,7 @@ def test_attributions_sum_to_the_rise_of_the_score(
         assert_close(summed, end - start, LOOSE[dtype], scale)
 
 
-@every()
+@such_that(lambda info: info.dummies)
 @few
 @given(kind=kinds, seed=seeds)
 def test_a_dummy_feature_gets_exactly_nothing(info: MethodInfo, kind: str, seed: int) -> None:

@@ -211,7 +211,7 @@ def test_a_tuple_of_pieces_gets_the_pieces_of_the_attribution(
     assert_close(info(attrib.batched(f), pieces), expected, SHIFTED[torch.float64])
 
 
-@every()
+@such_that(lambda info: not info.integers)
 @pytest.mark.parametrize("marked", [False, True], ids=["unmarked", "marked"])
 @few
 @given(kind=kinds, seed=seeds)
@@ -245,7 +245,7 @@ def test_integers_in_the_input_are_carried_along_and_get_none(
     assert_close(found["pixels"], expected["pixels"], SHIFTED[torch.float64])
 
 
-@every()
+@such_that(lambda info: info.dummies)
 @few
 @given(kind=vector_kinds, seed=seeds)
 def test_a_leaf_that_the_score_does_not_use_gets_zeros(

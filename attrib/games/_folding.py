@@ -1,0 +1,219 @@
+"""What solutions share: sums over coalitions, means of draws, and when to stop drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from attrib._checks import check_callable, check_count, check_number, describe
+from attrib._map import Points
+from attrib._transforms import concrete
+from attrib.errors import AttribValueError
+from attrib.games.game import Game
+from attrib.reducers import estimate, mean, total
+from attrib.types import Estimate, Reducer
+
+__all__ = [
+    "Draws",
+    "Values",
+    "between_ends",
+    "check_stopping",
+    "contracted",
+    "folded",
+    "product",
+    "pseudo_inverse",
+    "regrouped",
+    "shifted",
+    "solved",
+    "until",
+    "weighted_sum",
+    "wide",
+]
+
+Values: TypeAlias = tuple[Tensor, Tensor]
+"""Coalitions ``(n, players)`` with their values ``(n, *batch)``."""
+
+Draws = Callable[[int, int], Iterator[Tensor]]
+"""``draws(start, stop)``: independent draws ``(n, *batch, players)``, in chunks and in order."""
+
+Take = Callable[[int, int], Tensor]
+
+_linalg: Any = torch.linalg
+
+_FIRST = 16
+"""So many draws stand behind the first standard error that is looked at."""
+
+
+def wide(values: Tensor) -> Tensor:
+    """In at least single precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def between_ends(v: Game, points: Points) -> tuple[Tensor, Tensor, Iterator[Values]]:
+    """The values of nobody and of everybody ``(*batch,)``, and coalitions with theirs.
+
+    Everybody is evaluated again, among the others: where a feature has no effect the scores are
+    then the same to the last bit.
+    """
+    ends = torch.tensor([[False], [True]], device=v.device).expand(2, v.players)
+
+    def take(start: int, stop: int) -> Tensor:
+        rest = [points.take(max(start - 2, 0), stop - 2)] if stop > 2 else []
+        return torch.cat([ends[start:stop], *rest])
+
+    chunks = v.over(Points(points.total + 2, take))
+    coalitions, values = next(chunks)
+    if len(values) == 1:
+        coalitions, values = map(torch.cat, zip((coalitions, values), next(chunks), strict=True))
+    first = coalitions[2:], values[2:]
+    return wide(values[0]), wide(values[1]), chain([first], chunks)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product in the precision of its factors, which autocast would not keep."""
+    return _unreduced(torch.matmul, a, b)
+
+
+def pseudo_inverse(symmetric: Tensor, rows: int = 1) -> Tensor:
+    """The inverse of a symmetric matrix, of sums of so many rows, where it has one."""
+    rounding = 4 * max(rows, len(symmetric)) * torch.finfo(symmetric.dtype).eps
+    return _unreduced(_linalg.pinv, symmetric, rtol=rounding, hermitian=True)
+
+
+def solved(matrices: Tensor, right: Tensor) -> Tensor:
+    """The solutions of systems of equations."""
+    return _unreduced(_linalg.solve, matrices, right)
+
+
+def contracted(values: Tensor, weights: Tensor) -> Tensor:
+    """Sums over the coalitions, ``(n, *batch)`` and ``(n, columns)`` to ``(*batch, columns)``."""
+    return product(values.movedim(0, -1), weights.to(values.dtype))
+
+
+def weighted_sum(v: Game, points: Points, weigh: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """The sum of weights times values over coalitions, ``(*batch, columns)``.
+
+    The weights of each column sum to zero over the coalitions and that of all players, so that only
+    differences from the value of all players matter.
+
+    Args:
+        v: The game.
+        points: Coalitions.
+        weigh: ``weigh(coalitions, start)``, the weights ``(n, columns)`` of a chunk of coalitions
+            of which `start` came before.
+    """
+    everybody = wide(v.full)
+
+    def sums() -> Iterator[Tensor]:
+        done = 0
+        for coalitions, values in v.over(points):
+            yield contracted(wide(values) - everybody, weigh(coalitions, done))[None]
+            done += len(values)
+
+    return total(sums())
+
+
+def shifted(take: Take, by: int) -> Take:
+    """The same points, counted from a later one."""
+    return lambda start, stop: take(start + by, stop + by)
+
+
+def regrouped(
+    chunks: Iterable[tuple[Tensor, Tensor]], size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same coalitions and values in groups ``(n, size, ...)`` that are whole."""
+
+    def groups(part: Tensor) -> Tensor:
+        return part.reshape(len(part) // size, size, *part.shape[1:])
+
+    rest: list[Values] = []
+    for chunk in chunks:
+        joined = (torch.cat(parts) for parts in zip(*rest, chunk, strict=True))
+        coalitions, values = joined if rest else chunk
+        whole = len(values) // size * size
+        if whole:
+            yield groups(coalitions[:whole]), groups(values[:whole])
+        rest = [(coalitions[whole:], values[whole:])] if whole < len(values) else []
+
+
+def check_stopping(samples: Any, reduce: Any, tol: Any, *, least: int = 1) -> None:
+    """Refuse a number of samples, a reducer or a tolerance that do not go together."""
+    check_count(samples, "samples", least=least if tol is None else max(least, _FIRST))
+    check_callable(reduce, "reduce", "pass a reducer such as attrib.mean")
+    if tol is None:
+        return
+    check_number(tol, "tol", exclusive=True)
+    if reduce not in (mean, estimate):
+        raise AttribValueError(
+            "reduce: must be attrib.mean or attrib.estimate with tol, got "
+            f"{describe(reduce)}; leave tol out",
+            code="reduce.unknown",
+        )
+
+
+def folded(v: Game, draws: Draws, samples: int, reduce: Reducer, tol: float | None) -> Any:
+    """What the reducer makes of the draws: of all, or of enough for a tolerance."""
+    if tol is None:
+        return reduce(draws(0, samples))
+
+    def more(found: Estimate | None, stop: int) -> Estimate:
+        start = 0 if found is None else found.samples
+        fresh = estimate(draws(start, stop))
+        return fresh if found is None else _pooled(found, fresh)
+
+    found = until(v, more, samples, _FIRST, tol)
+    return found if reduce is estimate else found.value
+
+
+def until(
+    v: Game, more: Callable[[Estimate | None, int], Estimate], most: int, first: int, tol: float
+) -> Estimate:
+    """An estimate from more and more samples, until its standard errors are small enough.
+
+    Args:
+        v: The game.
+        more: ``more(found, stop)``, the estimate from `stop` samples, given that from fewer.
+        most: At most so many samples.
+        first: So many to begin with.
+        tol: Relative to the largest value of each example.
+    """
+    if not concrete(v.full):
+        raise AttribValueError(
+            "tol: needs numbers that Python can see, got an x inside of torch.vmap, "
+            "torch.func.grad or torch.compile; pass samples= alone",
+            code="tol.traced",
+        )
+    found: Estimate | None = None
+    stop = first
+    while True:
+        stop = min(stop, most)
+        found = more(found, stop)
+        error, size = found.stderr.detach().amax(-1), found.value.detach().abs().amax(-1)
+        if stop == most or bool((error <= tol * size).all()):
+            return found
+        # Half as many again: the number of looks stays small, and little is evaluated in excess.
+        stop += max(2, stop // 2)
+
+
+def _unreduced(fn: Callable[..., Tensor], a: Tensor, *args: Any, **options: Any) -> Tensor:
+    if not torch.is_autocast_enabled(a.device.type):
+        return fn(a, *args, **options)
+    with torch.autocast(a.device.type, enabled=False):
+        return fn(a, *args, **options)
+
+
+def _pooled(a: Estimate, b: Estimate) -> Estimate:
+    """The estimate from the samples of both."""
+    n, m = a.samples, b.samples
+    gap = b.value - a.value
+    squares = (
+        a.stderr.square() * (n * (n - 1))
+        + b.stderr.square() * (m * (m - 1))
+        + gap.square() * (n * m / (n + m))
+    )
+    both = n + m
+    return Estimate(a.value + gap * (m / both), (squares / (both * (both - 1))).sqrt(), both)

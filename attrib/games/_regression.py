@@ -1,0 +1,230 @@
+r"""Fitting an additive game to pairs of complementary coalitions.
+
+With :math:`q = 2z - 1` and :math:`y = v(z) - v(1 - z)` an additive game has :math:`y = q \cdot
+\phi`: what all coalitions have in common is gone, and a pair is one observation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attrib._map import slices
+from attrib._transforms import concrete, transforming
+from attrib.games._coalitions import Pairs, Shares, distinct_pairs
+from attrib.games._folding import (
+    contracted,
+    product,
+    pseudo_inverse,
+    until,
+    weighted_sum,
+    wide,
+)
+from attrib.games.game import Game
+from attrib.perturb import Stream, fork
+from attrib.reducers import estimate
+from attrib.types import Estimate, Reducer
+
+__all__ = ["Sampling", "fitted"]
+
+# Pairs times players of a design that is kept: a megabyte.
+_SMALL = 2**16
+
+
+class Sampling(NamedTuple):
+    """What the pairs count, by what they are divided among the sizes, as for `distinct_pairs`, and
+    whether the values must sum to the rise from nobody to everybody."""
+
+    shares: Shares
+    draw: Shares
+    efficient: bool
+
+
+class _Design(NamedTuple):
+    """Coalitions, and the fit as a sum over their values less that of everybody.
+
+    Attributes:
+        coalitions: Nobody, then every coalition before its complement.
+        weights: ``(coalitions, players)``.
+    """
+
+    coalitions: Tensor
+    weights: Tensor
+
+
+class _Observed(NamedTuple):
+    """Pairs, their differences ``(pairs, *batch)``, and the rise from nobody to everybody."""
+
+    pairs: Pairs
+    differences: Tensor
+    rise: Tensor
+
+
+class _Model(NamedTuple):
+    """What the fit needs of the pairs.
+
+    With efficiency the mean of the players is known, and only what is left beside it is fitted.
+
+    Attributes:
+        share: The part of the rise that is the mean of the players; zero without efficiency.
+        signs: :math:`q`, with efficiency without its mean, ``(pairs, players)``.
+        sums: The sum of :math:`q`, ``(pairs,)``.
+        weighted: The signs times the weights, ``(pairs, players)``.
+        inverse: From moments to the fit, ``(players, players)``.
+    """
+
+    share: float
+    signs: Tensor
+    sums: Tensor
+    weighted: Tensor
+    inverse: Tensor
+
+
+def fitted(
+    v: Game,
+    how: Sampling,
+    count: int,
+    generator: torch.Generator | None,
+    *,
+    existing: int,
+    reduce: Reducer,
+    tol: float | None,
+) -> Tensor | Estimate:
+    r"""The least squares fit :math:`\min_\phi \sum_z w_z (y_z - q_z \cdot \phi)^2`.
+
+    Args:
+        v: The game.
+        how: How the pairs are drawn, and what is fitted.
+        count: Pairs; with `tol`, at most.
+        generator: Source of randomness, or ``None``.
+        existing: All pairs that there are.
+        reduce: `attrib.mean`, or `attrib.estimate` for standard errors.
+        tol: Stop when the standard errors are so small, see `until`.
+
+    Returns:
+        ``(*batch, players)``. The samples of an estimate are coalitions.
+    """
+    stream = Stream(fork(generator))
+    if tol is None and reduce is not estimate:
+        coalitions, weights = _design_of(v, how, count, stream, again=generator is None)
+        return weighted_sum(v, slices(coalitions), lambda z, start: weights[start:][: len(z)])
+    like = wide(v.full)
+    seen: list[_Observed] = []
+
+    def more(found: Estimate | None, stop: int) -> Estimate:
+        before = 0 if found is None else found.samples // 2
+        if stop == existing:
+            # With all pairs there is no error, whatever was drawn before.
+            seen.clear()
+            before = 0
+        seen.append(_observed(v, _pairs(v.players, stop - before, how, stream, like)))
+        return _with_errors(_pooled(seen), how.efficient)
+
+    first = min(count, 4 * v.players)
+    found = more(None, count) if tol is None else until(v, more, count, first, tol)
+    return found if reduce is estimate else found.value
+
+
+def _pairs(players: int, count: int, how: Sampling, stream: Stream, like: Tensor) -> Pairs:
+    return distinct_pairs(
+        players, count, shares=how.shares, draw=how.draw, stream=stream, like=like
+    )
+
+
+def _design_of(v: Game, how: Sampling, count: int, stream: Stream, again: bool) -> _Design:
+    """The design of a call; `again` says that the next call may start from the same state."""
+    like = wide(v.full)
+    if not again or count * v.players > _SMALL or transforming() or not concrete(like):
+        return _design(_pairs(v.players, count, how, stream, like), how.efficient)
+    start: Any = stream.on(v.device)
+    state = start.get_state().numpy().tobytes()
+    return _remembered(v.players, count, how, like.dtype, v.device, state)
+
+
+@lru_cache(maxsize=8)
+def _remembered(
+    players: int, count: int, how: Sampling, dtype: torch.dtype, device: torch.device, state: bytes
+) -> _Design:
+    """The design that follows from a state of the generator: one row after another is often
+    explained from the same one, and a small model takes less time than a design."""
+    generator = torch.Generator(device)
+    generator.set_state(torch.as_tensor(np.array(memoryview(state)), device="cpu"))
+    like = torch.empty((), dtype=dtype, device=device)
+    return _design(_pairs(players, count, how, Stream(generator), like), how.efficient)
+
+
+def _design(pairs: Pairs, efficient: bool) -> _Design:
+    model = _model(pairs, efficient)
+    signs = _alternating(model.weighted, -model.weighted)
+    # The rise is what nobody lacks. A part of it is the mean of the players, the rest is fitted.
+    fitted = product(product(model.sums, model.weighted), model.inverse)
+    nobody = model.share * (fitted - 1)
+    return _Design(_coalitions(pairs), torch.cat([nobody[None], product(signs, model.inverse)]))
+
+
+def _model(pairs: Pairs, efficient: bool) -> _Model:
+    signs = 2 * pairs.coalitions.to(pairs.weights.dtype) - 1
+    sums = signs.sum(1)
+    share = 1 / signs.shape[1] if efficient else 0.0
+    signs = signs - sums[:, None] * share
+    weighted = pairs.weights[:, None] * signs
+    # The direction that efficiency determines is taken out of the rank, not left to rounding.
+    gram = product(weighted.mT, signs) + share
+    inverse = pseudo_inverse(gram, len(signs)) - share
+    return _Model(share, signs, sums, weighted, inverse)
+
+
+def _solved(model: _Model, moments: Tensor, rise: Tensor) -> Tensor:
+    """The fit to weighted sums of ``y q``."""
+    mean = rise[..., None] * model.share
+    sums = product(model.sums, model.weighted)
+    return mean + product(moments - mean * sums, model.inverse)
+
+
+def _observed(v: Game, pairs: Pairs) -> _Observed:
+    values = wide(torch.cat([values for _, values in v.over(slices(_coalitions(pairs)))]))
+    return _Observed(pairs, values[1::2] - values[2::2], wide(v.full) - values[0])
+
+
+def _coalitions(pairs: Pairs) -> Tensor:
+    """Nobody, then every coalition before its complement."""
+    both = _alternating(pairs.coalitions, ~pairs.coalitions)
+    return torch.nn.functional.pad(both, (0, 0, 1, 0))
+
+
+def _alternating(first: Tensor, second: Tensor) -> Tensor:
+    return torch.stack([first, second], 1).flatten(0, 1)
+
+
+def _pooled(seen: list[_Observed]) -> _Observed:
+    """All that was observed, each part weighted by its number of pairs."""
+    whole = sum(len(o.differences) for o in seen)
+    coalitions, weights, unseen = (
+        torch.cat(parts) for parts in zip(*(o.pairs for o in seen), strict=True)
+    )
+    part = torch.cat([torch.full_like(o.pairs.weights, len(o.differences) / whole) for o in seen])
+    pairs = Pairs(coalitions, weights * part, unseen)
+    return _Observed(pairs, torch.cat([o.differences for o in seen]), seen[-1].rise)
+
+
+def _with_errors(seen: _Observed, efficient: bool) -> Estimate:
+    """The fit with the standard errors of its linearisation.
+
+    Each residual is divided by one minus its leverage, as if its pair had been left out, and only
+    what is not seen of a size can differ (MacKinnon & White, 1985; Cochran, 1977, 2.6).
+    """
+    pairs, differences, rise = seen
+    model = _model(pairs, efficient)
+    value = _solved(model, contracted(differences, model.weighted), rise)
+    influence = product(model.weighted, model.inverse)
+    leverage = (influence * model.signs).sum(-1).clamp_max(1 - torch.finfo(influence.dtype).eps)
+    rest = value - rise[..., None] * model.share
+    known = rise[..., None] * model.share * model.sums
+    fit = (product(rest, model.signs.mT) + known).movedim(-1, 0)
+    left_out = (differences - fit) / (1 - leverage).reshape(-1, *(1 for _ in rise.shape))
+    unseen = pairs.unseen[:, None] * influence.square()
+    return Estimate(value, contracted(left_out.square(), unseen).sqrt(), 2 * len(leverage))

@@ -1,0 +1,332 @@
+"""Interactions: what features contribute together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import chain, combinations
+from math import comb
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from attrib._checks import check_callable, check_choice, check_count, describe
+from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
+from attrib._transforms import constant
+from attrib.errors import AttribValueError
+from attrib.games._coalitions import all_coalitions
+from attrib.games._folding import contracted, product, wide
+from attrib.games._quadratic import fitted_pairs
+from attrib.games.game import Game, game
+from attrib.games.groups import Groups
+from attrib.games.shapley import check_few
+from attrib.perturb import Stream
+from attrib.reducers import estimate, mean, total
+from attrib.types import Estimate, Reducer, Score, Tree
+
+__all__ = ["Index", "Interactions", "interactions", "pairwise"]
+
+Index: TypeAlias = Literal[
+    "shapley",
+    "k-shapley",
+    "taylor",
+    "faithful",
+    "banzhaf",
+    "faithful-banzhaf",
+    "moebius",
+]
+
+INDICES = (
+    "shapley",
+    "k-shapley",
+    "taylor",
+    "faithful",
+    "banzhaf",
+    "faithful-banzhaf",
+    "moebius",
+)
+
+
+class Interactions(NamedTuple):
+    """Numbers of groups of features.
+
+    Attributes:
+        members: Who belongs to each group, bool ``(groups, features)``: first every feature alone,
+            then the pairs, and so on, each size in lexicographic order.
+        values: What each group contributes, ``(*batch, groups)``, in units of the score; an
+            `attrib.Estimate` of them where one was asked for.
+    """
+
+    members: Tensor
+    values: Any
+
+
+def interactions(
+    f: Score,
+    *,
+    index: Index = "shapley",
+    order: int = 2,
+    samples: int | None = None,
+    groups: Groups = None,
+    interventional: bool = False,
+    reduce: Reducer = mean,
+    generator: torch.Generator | None = None,
+    chunk_size: ChunkSize = "auto",
+) -> Callable[..., Interactions]:
+    r"""Interactions of features: what a group :math:`T` contributes beyond its parts. All indices
+    are sums of the Moebius transform :math:`a(S) = \sum_{R \subseteq S} (-1)^{|S| - |R|} v(R)` over
+    the coalitions that contain the group,
+
+    .. math:: I(T) = \sum_{S \supseteq T} c_{|T|, |S|}\, a(S).
+
+    ==================== ===========================================================================
+    ``index``            :math:`c_{t, s}`, for groups of at most :math:`k` (the order)
+    ==================== ===========================================================================
+    ``shapley``          :math:`1 / (s - t + 1)`; for single features the Shapley value
+    ``banzhaf``          :math:`2^{t - s}`; for single features the Banzhaf value
+    ``moebius``          1 for :math:`s = t`, else 0: Harsanyi's dividends
+    ``taylor``           as ``moebius`` for :math:`t < k`, and :math:`1 / \binom{s}{k}` for
+                         :math:`t = k` (Shapley-Taylor)
+    ``k-shapley``        ``shapley``, with smaller groups freed of what larger ones hold
+    ``faithful``         the game of groups of at most :math:`k` that fits all coalitions best, by
+                         the weights of `attrib.kernel_shap` (faithful Shapley)
+    ``faithful-banzhaf`` the same with equal weights
+    ==================== ===========================================================================
+
+    The values of ``taylor``, ``k-shapley`` and ``faithful`` sum to ``f(x) - f(baseline)``.
+
+    Args:
+        f: Score.
+        index: See above.
+        order: The largest size of a group, :math:`k`.
+        samples: ``None``: all coalitions of at most 16 features are evaluated, each once. Otherwise
+            so many coalitions, for groups of at most two and the indices ``"shapley"``,
+            ``"banzhaf"`` and the two faithful ones: a quadratic game is fitted to them, and what it
+            leaves over is estimated by their probabilities. At least ``M (M + 1)`` for M features.
+        groups: Which entries of ``x`` are one feature, as for `attrib.games.game`.
+        interventional: The baseline is a set to average over, as for `attrib.games.game`.
+        reduce: With `samples`, `attrib.estimate` adds standard errors.
+        generator: Source of randomness, with `samples`. Without one, the draws come from a copy of
+            the global generator: the same at every call until something else advances it.
+        chunk_size: Coalitions evaluated at once.
+
+    Returns:
+        ``interact(x, baseline=0, *args) -> Interactions(members, values)``; `pairwise` makes
+        matrices of it.
+
+    Raises:
+        AttribValueError: For more than 16 features, or an order above two, with and without
+            `samples`; for an unknown index.
+        AttribError: For options out of range, and as for `attrib.games.game`.
+
+    References:
+        Grabisch & Roubens (1999), https://doi.org/10.1007/s001820050125; for ``taylor``,
+        Sundararajan, Dhamdhere & Agarwal (2020), https://arxiv.org/abs/1902.05622; for
+        ``faithful``, Tsai, Yeh & Ravikumar (2023), https://arxiv.org/abs/2203.00870; for
+        ``k-shapley``, Bord & von Luxburg (2023), https://arxiv.org/abs/2209.04012
+
+    Example:
+        >>> import torch
+        >>> f = lambda x: 2 * x[..., 0] + 3 * x[..., 0] * x[..., 1]
+        >>> found = interactions(f)(torch.ones(1, 2))
+        >>> found.members.long()
+        tensor([[1, 0],
+                [0, 1],
+                [1, 1]])
+        >>> found.values
+        tensor([[3.5000, 1.5000, 3.0000]])
+    """
+    check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
+    check_choice(index, "index", INDICES)
+    check_count(order, "order")
+    chunk_size = check_chunk_size(chunk_size)
+    Stream(generator)
+    _check_samples(index, order, samples, reduce)
+
+    def interact(x: Tree, baseline: Any = 0, *args: Any) -> Interactions:
+        v = game(
+            f,
+            x,
+            baseline,
+            *args,
+            groups=groups,
+            interventional=interventional,
+            chunk_size=chunk_size,
+        )
+        largest = min(order, v.players)
+        members = _groups(v.players, largest, v.device)
+        table = _coefficients(index, v.players, largest)
+        if samples is None:
+            return Interactions(members, _enumerated(v, members, table))
+        found = fitted_pairs(v, members, index, table, samples, generator)
+        return Interactions(members, found if reduce is estimate else found.value)
+
+    return interact
+
+
+def pairwise(found: Interactions) -> Tensor:
+    """Single features and pairs as symmetric matrices: features alone on the diagonal, and at
+    ``(i, j)`` and ``(j, i)`` the whole interaction of the pair.
+
+    Args:
+        found: What `interactions` returned.
+
+    Returns:
+        ``(*batch, features, features)``.
+
+    Example:
+        >>> import torch
+        >>> f = lambda x: 2 * x[..., 0] + 3 * x[..., 0] * x[..., 1]
+        >>> pairwise(interactions(f)(torch.ones(1, 2)))
+        tensor([[[3.5000, 3.0000],
+                 [3.0000, 1.5000]]])
+    """
+    values: Tensor = found.values.value if isinstance(found.values, Estimate) else found.values
+    few = found.members.sum(-1) <= 2
+    members = found.members[few].to(torch.long)
+    first = members.argmax(-1)
+    last = members.shape[-1] - 1 - members.flip(-1).argmax(-1)
+    features = members.shape[-1]
+    places = torch.cat([first * features + last, last * features + first])
+    both = torch.cat([values[..., few], values[..., few]], -1)
+    flat = both.new_zeros(*both.shape[:-1], features * features)
+    return flat.index_copy(-1, places, both).reshape(*both.shape[:-1], features, features)
+
+
+def _check_samples(index: str, order: int, samples: int | None, reduce: Any) -> None:
+    if samples is None and reduce is not mean:
+        raise AttribValueError(
+            f"reduce: needs samples, got {describe(reduce)}; without them all coalitions are "
+            "evaluated, and there is no error",
+            code="reduce.unknown",
+        )
+    if reduce not in (mean, estimate):
+        raise AttribValueError(
+            f"reduce: must be attrib.mean or attrib.estimate, got {describe(reduce)}",
+            code="reduce.unknown",
+        )
+    if samples is None:
+        return
+    check_count(samples, "samples", least=2)
+    if order > 2:
+        raise AttribValueError(
+            f"order: at most 2 with samples, got {order}; leave samples out to enumerate the "
+            "coalitions of at most 16 features",
+            code="order.samples",
+        )
+    if index not in ("shapley", "banzhaf", "faithful", "faithful-banzhaf"):
+        raise AttribValueError(
+            f"index: not estimated from samples, got {index!r}; must be one of 'shapley', "
+            "'banzhaf', 'faithful', 'faithful-banzhaf', or leave samples out",
+            code="index.samples",
+        )
+
+
+def _groups(players: int, order: int, device: torch.device) -> Tensor:
+    sizes, members = _listed(players, order)
+    rows = torch.arange(len(sizes), device=device).repeat_interleave(
+        torch.tensor(sizes, device=device), output_size=len(members)
+    )
+    nobody = torch.zeros(len(sizes), players, dtype=torch.bool, device=device)
+    there = torch.tensor(True, device=device)
+    return nobody.index_put((rows, torch.tensor(members, device=device)), there)
+
+
+@constant
+@lru_cache(maxsize=16)
+def _listed(players: int, order: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sizes of the groups, and their members one after another."""
+    groups = [g for size in range(1, order + 1) for g in combinations(range(players), size)]
+    return tuple(map(len, groups)), tuple(chain.from_iterable(groups))
+
+
+def _enumerated(v: Game, members: Tensor, table: tuple[tuple[float, ...], ...]) -> Tensor:
+    check_few(v.players)
+    players = v.players
+    points = Points(2**players - 1, all_coalitions(players, v.device))
+    everybody = wide(v.full)
+    rest = torch.cat([wide(values) - everybody for _, values in v.over(points)])
+    values = torch.cat([rest, torch.zeros_like(rest[:1])])
+    coalitions = all_coalitions(players, v.device)(0, 2**players)
+    coefficients = torch.tensor(table, dtype=values.dtype, device=values.device)
+    wanted = members.to(values.dtype)
+    sizes = members.sum(-1)
+
+    def kernel(chunk: tuple[Tensor, Tensor]) -> Tensor:
+        some, dividends = chunk
+        contained = product(some.to(values.dtype), wanted.mT) == sizes
+        weights = coefficients[sizes][:, some.sum(-1)].mT * contained
+        return contracted(dividends, weights)[None]
+
+    points = slices((coalitions, _moebius(values, players)))
+    # The weights take as much memory as so many rows of as many columns as there are groups.
+    return total(map_chunks(kernel, points, chunk_size="auto", like=wanted[:, :1].mT))
+
+
+def _moebius(values: Tensor, players: int) -> Tensor:
+    """Harsanyi's dividends of all coalitions, from their values ``(2**players, *batch)``.
+
+    The transform is a Kronecker product: of one of the lower half of the bits and one of the upper.
+    """
+    lower = players // 2
+
+    def matrix(bits: int) -> Tensor:
+        sets = all_coalitions(bits, values.device)(0, 2**bits).to(values.dtype)
+        sizes = sets.sum(-1)
+        inside = product(sets, sets.mT) == sizes  # [S, R]: whether R is in S
+        return inside * (1 - 2 * ((sizes[:, None] - sizes) % 2))
+
+    cells = values.reshape(2 ** (players - lower), 2**lower, -1)
+    cells = product(matrix(players - lower), cells.flatten(1)).reshape(cells.shape)
+    return product(matrix(lower), cells).reshape(values.shape)
+
+
+@constant
+@lru_cache(maxsize=64)
+def _coefficients(index: str, players: int, order: int) -> tuple[tuple[float, ...], ...]:
+    """``c[t][s]``, see `interactions`."""
+    rule = _RULES[index]
+    return tuple(
+        tuple(rule(t, s, order) if s >= t >= 1 else 0.0 for s in range(players + 1))
+        for t in range(order + 1)
+    )
+
+
+_BERNOULLI = (
+    *(1.0, -1 / 2, 1 / 6, 0.0, -1 / 30, 0.0, 1 / 42, 0.0, -1 / 30),
+    *(0.0, 5 / 66, 0.0, -691 / 2730, 0.0, 7 / 6, 0.0, -3617 / 510),
+)
+
+
+def _taylor(t: int, s: int, k: int) -> float:
+    return 1 / comb(s, k) if t == k else float(s == t)
+
+
+def _k_shapley(t: int, s: int, k: int) -> float:
+    sizes = range(t, min(k, s) + 1)
+    return sum(_BERNOULLI[n - t] * comb(s - t, n - t) / (s - n + 1) for n in sizes)
+
+
+def _faithful(t: int, s: int, k: int) -> float:
+    if s <= k:
+        return float(s == t)
+    sign = (-1) ** (k - t)
+    return sign * t / (k + t) * comb(k, t) * comb(s - 1, k) / comb(s + k - 1, k + t)
+
+
+def _faithful_banzhaf(t: int, s: int, k: int) -> float:
+    if s <= k:
+        return float(s == t)
+    return (-1) ** (k - t) * 0.5 ** (s - t) * comb(s - t - 1, k - t)
+
+
+_RULES: dict[str, Callable[[int, int, int], float]] = {
+    "shapley": lambda t, s, k: 1 / (s - t + 1),
+    "k-shapley": _k_shapley,
+    "taylor": _taylor,
+    "faithful": _faithful,
+    "banzhaf": lambda t, s, k: 0.5 ** (s - t),
+    "faithful-banzhaf": _faithful_banzhaf,
+    "moebius": lambda t, s, k: float(s == t),
+}

@@ -1,0 +1,191 @@
+"""Shapley values from random orders of the players."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from attrib._checks import check_choice
+from attrib._map import ChunkSize, Points
+from attrib.games._attribution import attribution
+from attrib.games._coalitions import random_rows
+from attrib.games._folding import (
+    Draws,
+    between_ends,
+    check_stopping,
+    folded,
+    regrouped,
+    shifted,
+    wide,
+)
+from attrib.games.game import Game
+from attrib.games.groups import Groups
+from attrib.perturb import Stream, fork
+from attrib.reducers import mean
+from attrib.types import Attribute, Reducer, Score
+
+__all__ = ["Design", "Ranks", "check_design", "contributions", "shapley_sampling"]
+
+Design = Literal["antithetic", "independent", "stratified"]
+
+Ranks: TypeAlias = Callable[[int, int], Tensor]
+"""``ranks(start, stop)``: the places of the players in random orders, ``(orders, players)``."""
+
+
+def shapley_sampling(
+    f: Score,
+    *,
+    samples: int = 25,
+    design: Design = "antithetic",
+    groups: Groups = None,
+    interventional: bool = False,
+    reduce: Reducer = mean,
+    tol: float | None = None,
+    generator: torch.Generator | None = None,
+    chunk_size: ChunkSize = "auto",
+) -> Attribute:
+    r"""Shapley values from random orders of the features, which join one after another,
+
+    .. math:: \phi_i = \mathbb{E}_\pi \big[ v(\mathrm{before}_\pi(i) \cup i)
+              - v(\mathrm{before}_\pi(i)) \big].
+
+    An order of :math:`M` features takes :math:`M - 1` evaluations: neighbouring terms share one,
+    and all orders share those of no and of all features.
+
+    Args:
+        f: Score.
+        samples: Independent draws; with `tol`, at most. What a draw is depends on the design.
+        design: ``"antithetic"``: an order and its reverse, in which pairs of features that interact
+            meet in both ways. ``"independent"``: one order. ``"stratified"``: an order and all its
+            rotations, so that every feature takes every place once, M orders.
+        groups: Which entries of ``x`` are one feature, as for `attrib.games.game`.
+        interventional: The baseline is a set to average over, as for `attrib.games.game`.
+        reduce: How the draws are folded: `attrib.estimate` adds standard errors.
+        tol: Stop as soon as, for every example, all standard errors are below ``tol`` times its
+            largest value. Needs at least 16 samples, and numbers that Python can see: not inside
+            `torch.vmap` or `torch.compile`.
+        generator: Source of randomness. Without one, the draws come from a copy of the global
+            generator: the same at every call until something else advances it.
+        chunk_size: Coalitions evaluated at once. Does not change the draws.
+
+    Returns:
+        ``attribute(x, baseline=0, *args)``, what `reduce` makes of trees like ``x``, in units of
+        the score. The examples share the orders. The values of an example sum to ``f(x) -
+        f(baseline)`` in every draw.
+
+    Raises:
+        AttribError: For options out of range, and as for `attrib.games.game`.
+
+    References:
+        Castro, Gomez & Tejada (2009), https://doi.org/10.1016/j.cor.2008.04.004; for the reverse,
+        Mitchell, Cooper, Frank & Holmes (2022), https://arxiv.org/abs/2104.12199; for strata by
+        place, Castro, Gomez, Molina & Tejada (2017), https://doi.org/10.1016/j.cor.2017.01.019
+
+    Example:
+        >>> import torch
+        >>> f = lambda x: x[..., 0] * x[..., 1] + x[..., 2]
+        >>> shapley_sampling(f, samples=1)(torch.tensor([[2.0, 3.0, 5.0]]))
+        tensor([[3., 3., 5.]])
+    """
+    check_design(samples, design, reduce, tol, generator)
+
+    def solution(v: Game) -> Tensor:
+        uniform = random_rows(v.players, Stream(fork(generator)), v.device)
+
+        def ranks(start: int, stop: int) -> Tensor:
+            return uniform(start, stop).argsort(-1)
+
+        return folded(v, contributions(v, ranks, design), samples, reduce, tol)
+
+    return attribution(
+        f,
+        solution,
+        groups=groups,
+        interventional=interventional,
+        chunk_size=chunk_size,
+        random=True,
+    )
+
+
+def check_design(
+    samples: int,
+    design: str,
+    reduce: Reducer,
+    tol: float | None,
+    generator: torch.Generator | None,
+) -> None:
+    """Refuse options of a method that walks along random orders."""
+    check_choice(design, "design", ("antithetic", "independent", "stratified"))
+    check_stopping(samples, reduce, tol)
+    Stream(generator)
+
+
+def contributions(v: Game, ranks: Ranks, design: str) -> Draws:
+    """What each player adds when they join in random orders.
+
+    Args:
+        v: The game.
+        ranks: Random orders, taken one after another.
+        design: See `shapley_sampling`.
+
+    Returns:
+        ``draws(start, stop)``, chunks ``(n, *batch, players)`` of independent draws.
+    """
+    players = v.players
+    inside = players - 1
+    orders = {"antithetic": 2, "independent": 1, "stratified": players}[design]
+    size = orders * inside
+    ends: list[Tensor] = []
+
+    joined = torch.arange(1, players, device=v.device)[:, None]
+
+    def take(begin: int, end: int) -> Tensor:
+        first, base = begin // inside, begin // size
+        drawn = _orders(ranks(base, (end - 1) // size + 1), design)
+        places = drawn[first - base * orders : (end - 1) // inside + 1 - base * orders]
+        walks = (places[:, None] < joined).flatten(0, 1)
+        return walks[begin - first * inside : end - first * inside]
+
+    def draws(start: int, stop: int) -> Iterator[Tensor]:
+        points = Points((stop - start) * size, shifted(take, start * size))
+        if not ends:
+            empty, full, chunks = between_ends(v, points)
+            ends[:] = empty, full
+        else:
+            chunks = v.over(points)
+        if size == 0:
+            yield (ends[1] - ends[0]).expand(stop - start, *v.batch)[..., None]
+            return
+        for coalitions, values in regrouped(chunks, size):
+            yield _added(v, coalitions, values, ends, orders)
+
+    return draws
+
+
+def _orders(ranks: Tensor, design: str) -> Tensor:
+    """The places of the players in all orders that belong to the draws."""
+    players = ranks.shape[-1]
+    if design == "antithetic":
+        return torch.stack([ranks, players - 1 - ranks], 1).flatten(0, 1)
+    if design == "stratified":
+        turns = torch.arange(players, device=ranks.device)[:, None]
+        return ((ranks[:, None] + turns) % players).flatten(0, 1)
+    return ranks
+
+
+def _added(
+    v: Game, coalitions: Tensor, values: Tensor, ends: Sequence[Tensor], orders: int
+) -> Tensor:
+    """Contributions ``(n, *batch, players)`` from coalitions ``(n, orders * inside, players)``."""
+    draws, size, players = coalitions.shape
+    inside = size // orders
+    walks = wide(values).reshape(draws, orders, inside, *v.batch)
+    empty, full = (end.expand(draws, orders, 1, *v.batch) for end in ends)
+    added = torch.cat([empty, walks, full], 2).diff(dim=2).movedim(2, -1)
+    # A player is missing from as many coalitions as there are places before its own.
+    places = inside - coalitions.reshape(draws, orders, inside, players).sum(2)
+    places = places.reshape(draws, orders, *(1 for _ in v.batch), players)
+    return added.gather(-1, places.expand(added.shape)).mean(1)

@@ -1,0 +1,243 @@
+"""Infidelity: does an attribution foretell what perturbations do to the score?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attrib._batched import stacked
+from attrib._checks import (
+    check_baseline,
+    check_callable,
+    check_choice,
+    check_count,
+    check_input,
+    check_like,
+    check_number,
+    describe,
+)
+from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
+from attrib._tree import copied, differentiable, features, leaves
+from attrib.errors import AttribValueError
+from attrib.games._coalitions import random_rows
+from attrib.games.game import Game, game
+from attrib.games.groups import Groups
+from attrib.gradient import score_of
+from attrib.metrics._calling import check_attribution, check_tensors, given_or_made, unfolded
+from attrib.metrics._hiding import check_groups, player_values
+from attrib.metrics._statistics import ratio, residual_of, wide
+from attrib.perturb import Stream, fork
+from attrib.reducers import mean
+from attrib.types import Attribute, Measure, Perturb, Score, Tree
+
+__all__ = ["Hiding", "Perturbed", "hiding", "infidelity"]
+
+
+class Perturbed(NamedTuple):
+    """What a perturbation returns that says itself how much it has changed.
+
+    Attributes:
+        x: The perturbed input, a tree like ``x``.
+        change: The perturbation :math:`I`, a tensor or a tree of tensors that broadcast to those of
+            the attribution.
+    """
+
+    x: Tree
+    change: Tree
+
+
+class Hiding(NamedTuple):
+    """Random features are hidden, see `hiding`."""
+
+    groups: Groups
+    share: float
+    generator: torch.Generator | None
+
+
+def hiding(
+    groups: Groups = None, *, share: float = 0.5, generator: torch.Generator | None = None
+) -> Hiding:
+    r"""The indicator perturbation of `infidelity`: each feature is hidden by the baseline with some
+    probability, and :math:`I` is one for those that are and zero for the others.
+
+    Args:
+        groups: What is one feature, as for `attrib.games.game`, but no windows.
+        share: The probability.
+        generator: Source of randomness; without one, a copy of the global generator.
+
+    Returns:
+        The ``perturb`` of `infidelity`.
+
+    Raises:
+        AttribError: If an argument is not what it should be.
+    """
+    Stream(generator)
+    return Hiding(check_groups(groups), check_number(share, "share", most=1.0), generator)
+
+
+def infidelity(
+    f: Score,
+    attribute: Attribute | None,
+    perturb: Perturb | Hiding | Callable[[Tree], Perturbed],
+    *,
+    samples: int = 10,
+    form: Literal["local", "global"] = "local",
+    normalize: bool = False,
+    chunk_size: ChunkSize = "auto",
+) -> Measure:
+    r"""Infidelity, lower is better: by how much the attribution misses what perturbations do,
+
+    .. math:: \mathrm{INFD} = \mathbb{E}_{I}\,
+              \big(I^\top \phi(x) - (f(x) - f(x - I))\big)^2.
+
+    An attribution is *local* if it is per unit of ``x``, as gradients are, and *global* if it is in
+    units of the score, as are integrated gradients and Shapley values. For a global one the
+    perturbation counts as a share of the way to the baseline.
+
+    Args:
+        f: Score.
+        attribute: Attribution function, or ``None`` to pass what one returned.
+        perturb: ``x -> x'``, a fresh draw at every call, such as `attrib.perturb.gaussian`; a
+            function ``x -> Perturbed(x', I)``; or `hiding`, for attributions in units of the score.
+        samples: Number of draws.
+        form: ``"local"``: :math:`I = x - x'`. ``"global"``: :math:`I = (x - x') / (x - b)` with
+            the baseline :math:`b`, entry by entry, and :math:`x - x'` where that divides by zero.
+            It plays no part where `perturb` says what :math:`I` is.
+        normalize: Multiply the attribution of each example by the factor :math:`\beta =
+            \mathbb{E}[I^\top\phi\,(f(x) - f(x'))] / \mathbb{E}[(I^\top\phi)^2]` that suits it best.
+        chunk_size: Draws evaluated at once. Does not change the draws.
+
+    Returns:
+        ``measure(x, baseline=0, *args) -> (*batch,)``, in squared units of the score; without an
+        attribution function ``measure(attribution, x, baseline=0, *args)``. The attribution may
+        have any shape that broadcasts with :math:`I`; for `hiding`, also ``(*batch, features)``.
+
+    Raises:
+        AttribValueError: If the attribution does not fit.
+        AttribError: If an argument is not what it should be, and as for `attrib.grad_and_score`.
+
+    References:
+        Yeh, Hsieh, Suggala, Inouye & Ravikumar (2019), definition 2.1,
+        https://arxiv.org/abs/1901.09392; Kokhlikyan et al. (2020), equation 1,
+        https://arxiv.org/abs/2009.07896
+
+    Example:
+        >>> import torch, attrib
+        >>> f = lambda x: x @ torch.tensor([1.0, 2.0])
+        >>> measure = infidelity(f, attrib.saliency(f), attrib.perturb.gaussian(0.1))
+        >>> measure(torch.zeros(1, 2)) < 1e-12
+        tensor([True])
+    """
+    check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
+    check_count(samples, "samples")
+    check_choice(form, "form", ("local", "global"))
+    chunk_size = check_chunk_size(chunk_size)
+    draw: Any = perturb
+    if not isinstance(perturb, Hiding):
+        check_callable(
+            draw,
+            "perturb",
+            "pass a function x -> x', e.g. "
+            "attrib.perturb.gaussian(0.1), or attrib.metrics.hiding()",
+        )
+
+    def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
+        if isinstance(perturb, Hiding):
+            v = game(f, x, baseline, *args, groups=perturb.groups, chunk_size=chunk_size)
+            full, pairs = v.full, _hidden(v, perturb, samples, player_values(attribution, v))
+        else:
+            check_input(x, gradients=False)
+            start = check_baseline(baseline, x) if form == "global" else None
+            score = score_of(f, own=True)
+            full = score(copied(x), *args)
+            over = stacked(score if full.ndim else unfolded(score), *args)
+            pairs = map_chunks(
+                _comparing(attribution, x, start, full, over),
+                draws(lambda: _drawn(draw, x), samples),
+                chunk_size=chunk_size,
+                like=x,
+            )
+        both = ((wide(foretold), wide(lost)) for foretold, lost in pairs)
+        if normalize:
+            return residual_of(both).to(full.dtype)
+        return mean((foretold - lost).square() for foretold, lost in both).to(full.dtype)
+
+    return given_or_made(attribute, measure)
+
+
+def _drawn(perturb: Callable[[Tree], Any], x: Tree) -> Tree:
+    drawn = perturb(x)
+    point = drawn.x if isinstance(drawn, Perturbed) else drawn
+    check_like(point, x, "perturb", "one draw for each call, or Perturbed(x, change)")
+    return drawn
+
+
+def _comparing(
+    attribution: Tree, x: Tree, baseline: Tree | None, full: Tensor, over: Callable[[Tree], Tensor]
+) -> Callable[[Tree], tuple[Tensor, Tensor]]:
+    """From points and their changes to what the attribution foretells and what the score loses."""
+    parts = check_tensors(attribution)
+    if any(part is not None and part.shape[: full.ndim] != full.shape for part in parts):
+        check_attribution(attribution, x, full.shape)
+
+    def kernel(points: Tree) -> tuple[Tensor, Tensor]:
+        if isinstance(points, Perturbed):
+            points, changes = points.x, leaves(points.change)
+        else:
+            changes = _changes(x, points, baseline)
+        return _product(parts, changes, full.ndim), full - over(points)
+
+    return kernel
+
+
+def _changes(x: Tree, points: Tree, baseline: Tree | None) -> list[Any]:
+    starts = leaves(x) if baseline is None else leaves(baseline)
+
+    def change(a: Any, b: Any, point: Any) -> Any:
+        if not differentiable(a):
+            return None
+        return a - point if baseline is None else ratio(a - point, a - b)
+
+    return [change(*each) for each in zip(leaves(x), starts, leaves(points), strict=True)]
+
+
+def _product(parts: list[Any], changes: list[Any], batch_dims: int) -> Tensor:
+    """The inner product of an attribution with changes, ``(samples, *batch)``."""
+    if len(parts) != len(changes):
+        raise AttribValueError(
+            f"attribution: must be a tree like the perturbation, got {len(parts)} leaves for "
+            f"{len(changes)}",
+            code="attribution.shape",
+        )
+    total: Any = 0
+    for part, change in zip(parts, changes, strict=True):
+        if part is None or change is None:
+            continue
+        own, width = part.shape[batch_dims:], change.shape[batch_dims + 1 :]
+        fits = part.ndim + 1 == change.ndim and all(
+            a == b or 1 in (a, b) for a, b in zip(own, width, strict=True)
+        )
+        if not fits:
+            raise AttribValueError(
+                f"attribution: does not broadcast to the perturbation, got {describe(part)} for "
+                f"{describe(change[0])}; for numbers of features, perturb by "
+                "attrib.metrics.hiding(groups)",
+                code="attribution.shape",
+            )
+        total = total + features(part * change, batch_dims + 1).sum(-1)
+    return total
+
+
+def _hidden(
+    v: Game, perturb: Hiding, samples: int, values: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    uniform = random_rows(v.players, Stream(fork(perturb.generator)), v.device)
+
+    def take(start: int, stop: int) -> Tensor:
+        return uniform(start, stop) >= perturb.share
+
+    for present, found in v.over(Points(samples, take)):
+        yield torch.einsum("sp,...p->s...", (~present).to(values), values), v.full - found
