@@ -1,6 +1,15 @@
 """What a PyTorch model's output owes to its inputs: pure, composable functions on `torch.func`."""
 
-from attrib import cam, games, metrics, perturb, rules, types
+import gc as _gc
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+# Nothing that is imported here is garbage, but looking for some among the objects of torch takes as
+# long as the import.
+_collecting = _gc.isenabled()
+_gc.disable()
+
+from attrib import cam, games, perturb, rules, types
 from attrib._paths import straight
 from attrib._progress import progress
 from attrib.attention import (
@@ -71,6 +80,11 @@ from attrib.rules import (
 from attrib.scores import batched, contrast, log_prob, per_target, prob, target
 from attrib.smooth import expected, smooth, smooth_grad, smooth_grad_sq, var_grad
 from attrib.types import Estimate
+
+if _collecting:
+    _gc.enable()
+if _TYPE_CHECKING:
+    from attrib import metrics
 
 __version__ = "0.1.0"
 
@@ -164,3 +178,11 @@ __all__ = [
     "with_attention",
     "xgrad_cam",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "metrics":
+        from importlib import import_module
+
+        return import_module("attrib.metrics")
+    raise AttributeError(f"module 'attrib' has no attribute {name!r}")

@@ -22,7 +22,7 @@ from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing, refuse_u
 from attrib._taps import Place, Tapping
 from attrib._transforms import compiling, concrete, differentiated_outside
 from attrib._tree import copied, differentiable, leaves, tree_map
-from attrib.errors import AttribTypeError, AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError, add_note
 from attrib.gradient import grad_and_score
 from attrib.types import Score, Tree
 
@@ -300,8 +300,12 @@ class Sites:
         )
 
     def _evaluate(self, f: Score, x: Tree, args: tuple[Any, ...], tapping: Tapping) -> Any:
-        with tapping:
-            return f(copied(x), *copied(args))
+        try:
+            with tapping:
+                return f(copied(x), *copied(args))
+        except Exception as error:
+            add_note(error, "attrib was evaluating the score, with an eye on its sites")
+            raise
 
     def _given(self, h: Tree) -> dict[str, Any]:
         """What is to stand at every site, in the order in which it is asked for."""

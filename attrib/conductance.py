@@ -320,11 +320,13 @@ def _by_secants(
         point, _ = line.at(alpha)
         return (read(point), point), None
 
-    if concrete(_first(x)):
-        sites.gradients(f)(x, *args)  # refuses a score that does not depend on the site
     like = (tree_map(lambda h: h[0], at(torch.zeros(1, device=_first(x).device))[0][0]), x)
     check_floating(like[0])
-    return sum_of_segments(inherit(f, tail), at, steps, like, args, chunk_size)[0]
+    found = sum_of_segments(inherit(f, tail), at, steps, like, args, chunk_size)[0]
+    parts = [part for part in leaves(found) if part is not None]
+    if all(concrete(part) and not part.any() for part in parts):
+        sites.gradients(f)(x, *args)  # refuses a score that does not depend on the site
+    return found
 
 
 def _by_derivative(
@@ -350,10 +352,10 @@ def _by_derivative(
                 refuse_independent()
             return found
 
+        gradient, spec = flatten(gradients(line.at(alpha)[0])[1])
         # Rows do not interact: the derivative by all alphas together is that of each by its own.
         with smooth_operations():
             _, velocity = value_and_slope(moving, alpha)
-        gradient, spec = flatten(gradients(line.at(alpha)[0])[1])
         speeds = iter(velocity)
         return unflatten(
             spec, [None if g is None else _weighted(g * next(speeds), weight) for g in gradient]

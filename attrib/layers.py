@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from attrib._batched import Batched, Rows, baseline_of, inherit
-from attrib._checks import check_baseline, check_callable, describe
-from attrib._inside import Sites
+from attrib._checks import check_baseline, check_callable, check_input, describe
+from attrib._inside import Sites, check_floating
 from attrib._marking import wrapped
 from attrib._outputs import check_index
 from attrib._sites import Site, SiteLike
 from attrib._taps import tap
 from attrib._tree import differentiable, flatten, leaves, leaves_for, put, tree_map, unflatten
-from attrib.errors import AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.scores import choosing, outputs_of
 from attrib.types import Attribute, Score, Tree
 
@@ -175,16 +175,25 @@ def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Att
     role = baseline_of(example)
 
     def on(tail: Score) -> Attribute:
+        def applied(h: Tree, x: Tree, *data: Any) -> Tree:
+            try:
+                return method(_given(tail, x))(h, *data)
+            except AttribTypeError as error:
+                if error.code == "x.dtype":
+                    check_floating(h)
+                raise
+
         def plain(x: Tree, *args: Any) -> Tree:
-            return method(_given(tail, x))(head(x, *args), *args)
+            return applied(head(x, *args), x, *args)
 
         def from_baseline(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
+            check_input(x, gradients=False)
             start = head(_whole_baseline(baseline, x), *args)
-            return method(_given(tail, x))(head(x, *args), start, *args)
+            return applied(head(x, *args), x, start, *args)
 
         def from_baselines(x: Tree, baselines: Tree, *args: Any) -> Tree:
             h = head(x, *args)  # first: afterwards the baselines, of other rows, go no farther
-            return method(_given(tail, x))(h, head(baselines, *args), *args)
+            return applied(h, x, head(baselines, *args), *args)
 
         return {None: plain, "baseline": from_baseline, "baselines": from_baselines}[role]
 

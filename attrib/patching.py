@@ -330,7 +330,7 @@ def _alike(values: list[Any]) -> list[Tensor]:
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
         raise AttribValueError(
-            "sources, destinations: must all yield tensors of one shape, that of the residual "
+            "destinations: must yield tensors of one shape with the sources, that of the residual "
             f"stream, got {' and '.join(map(str, sorted(shapes)))}",
             code="edges.shape",
         )

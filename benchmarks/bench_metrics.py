@@ -122,7 +122,9 @@ def _captum_max_sensitivity(workload: Workload, *, together: int | None = None) 
 
 
 def _examples(together: int | None, workload: Workload) -> int | None:
-    return None if together is None else max(together, len(workload.x))
+    """As many as Captum allows: those of one draw at least, those of all draws at most."""
+    batch = len(workload.x)
+    return None if together is None else min(max(together, batch), SAMPLES * batch)
 
 
 ROWS: tuple[Row, ...] = (

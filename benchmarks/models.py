@@ -90,6 +90,7 @@ class SmallCnn(nn.Module):
         width: int = 32,
         classes: int = 10,
         pool: Callable[[int], nn.Module] = nn.MaxPool2d,
+        side: int = 32,
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -99,7 +100,7 @@ class SmallCnn(nn.Module):
             *_convolution(width, 2 * width),
             pool(2),
         )
-        self.head = nn.Linear(2 * width * 64, classes)
+        self.head = nn.Linear(2 * width * (side // 4) ** 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x).flatten(1))
@@ -240,12 +241,14 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module,
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "mlp": lambda: random_workload("mlp", lambda: perceptron(13, 64), 512, 13),
     "mlp-wide": lambda: random_workload("mlp-wide", lambda: perceptron(128, 256), 512, 128),
+    "mlp-500": lambda: random_workload("mlp-500", lambda: perceptron(500, 64), 64, 500),
     "mlp-gelu": lambda: random_workload("mlp-gelu", lambda: perceptron(13, 64, nn.GELU), 512, 13),
     "mlp-tanh": lambda: random_workload("mlp-tanh", lambda: perceptron(13, 64, nn.Tanh), 512, 13),
     "cnn": lambda: random_workload("cnn", SmallCnn, 16, 3, 32, 32),
     "cnn-average": lambda: random_workload(
         "cnn-average", lambda: SmallCnn(pool=nn.AvgPool2d), 16, 3, 32, 32
     ),
+    "cnn-large": lambda: random_workload("cnn-large", lambda: SmallCnn(side=64), 4, 3, 64, 64),
     "resnet18": lambda: random_workload("resnet18", ResNet18, 2, 3, 224, 224),
     "vgg19": lambda: random_workload("vgg19", Vgg19, 1, 3, 224, 224),
     "bert": lambda: random_workload("bert", Encoder, 4, 64, 384),

@@ -37,6 +37,7 @@ from benchmarks.models import Workload
 # Captum warns whenever it sets requires_grad itself, which is how it is meant to be called.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Input Tensor:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`max_examples_per_batch` must be:UserWarning"),
     pytest.mark.filterwarnings("ignore:Setting (forward, )?backward hooks:UserWarning"),
 ]
 

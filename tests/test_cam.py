@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import attrib
 from attrib import cam
@@ -400,31 +401,34 @@ def test_ablation_cam_is_its_formula(dims: int) -> None:
     close(found.flatten(1), torch.einsum("bk,bkp->bp", losses, a.flatten(2)))
 
 
-class Counting(nn.Module):
-    """How many examples pass with their numbers, call by call."""
+class Rows(TorchDispatchMode):
+    """How many examples convolutions and linear layers see."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: list[int] = []
+        self.convolved: list[int] = []
+        self.mapped: list[int] = []
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.rows.append(0 if x.is_meta else len(x))
-        return x
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.convolution.default and not args[0].is_meta:
+            self.convolved.append(len(args[0]))
+        if func is torch.ops.aten.addmm.default:
+            self.mapped.append(len(args[1]))
+        return func(*args, **(kwargs or {}))
 
 
 def test_ablation_evaluates_only_what_is_behind_the_layer() -> None:
     model, x = net(), images()
-    before, behind = Counting(), Counting()
-    model.front.append(before)
-    model.head.append(behind)
     method = cam.ablation_cam(attrib.target(model, 1), "maps", chunk_size=2)
     with torch.no_grad():
         method(x)
-        del before.rows[:], behind.rows[:]
-        method(x)
-    assert sum(before.rows) == COUNT
-    # Two channels at a time, and the score itself.
-    assert sorted(behind.rows) == [COUNT, COUNT, 2 * COUNT, 2 * COUNT]
+        with Rows() as seen:
+            method(x)
+    assert seen.convolved == [COUNT, COUNT]
+    # Two channels at a time, and the score itself; the network ends with two linear layers.
+    assert sorted(seen.mapped) == 4 * [COUNT] + 4 * [2 * COUNT]
 
 
 def test_ablation_leaves_the_class_token_alone() -> None:
@@ -764,6 +768,20 @@ def test_maps_are_smoothed_in_large_batches(name: str) -> None:
 
 
 @methods
+def test_a_map_of_one_example_is_smoothed_too(name: str) -> None:
+    model, x = net(), images()[0]
+    f = attrib.target(model, 1)
+
+    def smoothed(chunk_size: Any) -> Tensor:
+        draws = torch.Generator().manual_seed(0)
+        method = ALL[name](f, "maps")
+        return attrib.smooth_grad(method, 0.1, samples=4, generator=draws, chunk_size=chunk_size)(x)
+
+    with torch.no_grad():
+        close(smoothed(None), smoothed(1))
+
+
+@methods
 def test_several_targets_share_a_forward_pass(name: str) -> None:
     model, x = net(), images()
     with torch.no_grad():
@@ -792,7 +810,7 @@ def test_a_score_without_a_derivative_is_refused(name: str) -> None:
     for grad_mode in (True, False):
         with torch.set_grad_enabled(grad_mode), pytest.raises(attrib.AttribError) as error:
             ALL[name](f, "maps")(images())
-        assert error.value.code == "score.independent"
+        assert error.value.code == "site.unused"
 
 
 @pytest.mark.parametrize("name", [*GRADIENTS, "guided_grad_cam"])
@@ -800,7 +818,7 @@ def test_a_score_that_is_computed_in_inference_mode_is_refused(name: str) -> Non
     f = lambda x: torch.inference_mode()(lambda h: h.sum((1, 2, 3)))(attrib.tap("maps", x))
     with torch.no_grad(), pytest.raises(attrib.AttribError) as error:
         ALL[name](f, "maps")(images())
-    assert error.value.code == "score.independent"
+    assert error.value.code == "site.unused"
 
 
 def test_maps_of_maps() -> None:

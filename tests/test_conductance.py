@@ -659,7 +659,7 @@ def test_a_layer_that_the_score_does_not_depend_on_is_refused() -> None:
     ):
         with pytest.raises(attrib.AttribError) as error:
             method(*ends())
-        assert error.value.code in ("site.unknown", "site.unreached", "score.independent")
+        assert error.value.code in ("site.unknown", "site.unreached", "site.unused")
 
 
 def test_the_path_must_move() -> None:

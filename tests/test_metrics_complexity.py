@@ -77,6 +77,10 @@ def test_effective_complexity_counts_features_until_the_score_is_known() -> None
         expected = min(k for k, gap in off.items() if gap**2 <= tol)
         found = metrics.effective_complexity(f, tol=tol)(phi, x)
         assert found.item() == expected
+    # The sizes order them: without the largest one, the score of which is negative, 10 is missing.
+    x = torch.tensor([[1.0, -10.0]]).double()
+    found = metrics.effective_complexity(lambda x: x.sum(-1), tol=2.0)(x, x)
+    assert found.item() == 1
 
 
 def test_effective_complexity_over_a_set_of_baselines_takes_the_mean_square() -> None:

@@ -100,6 +100,13 @@ def test_groups_are_hidden_together_and_ranked_by_their_sum() -> None:
     assert by_entry == by_group == [sum(sums), min(sums), 0.0]
 
 
+def test_no_single_entry_decides_for_its_group() -> None:
+    x = torch.tensor([[5.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 5.0]]).double()
+    groups = torch.tensor([0, 0, 1, 1])
+    scores = metrics.curve(lambda x: x.sum(-1), groups=groups)(x, x).scores
+    assert scores.T.tolist() == [[7.0, 2.0, 0.0], [7.0, 2.0, 0.0]]
+
+
 def test_every_example_has_its_own_order_and_its_own_groups() -> None:
     x = torch.tensor([[1.0, 2.0, 4.0], [1.0, 2.0, 4.0]]).double()
     ids = torch.tensor([[0, 0, 1], [0, 1, 1]])
@@ -160,10 +167,15 @@ def test_comprehensiveness_and_sufficiency_are_loops_over_bins(kind: str, seed: 
     torch.testing.assert_close(found, (f(x) - alone).mean(0), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize(("features", "count"), [(30, 3), (31, 4), (1, 1), (10, 1)])
-def test_a_share_is_rounded_up_but_not_by_rounding_errors(features: int, count: int) -> None:
+@pytest.mark.parametrize(
+    ("share", "features", "count"),
+    [(0.1, 30, 3), (0.1, 31, 4), (0.1, 1, 1), (0.1, 10, 1), (0.07, 100, 7)],  # 7.000000000000001
+)
+def test_a_share_is_rounded_up_but_not_by_rounding_errors(
+    share: float, features: int, count: int
+) -> None:
     x = torch.ones(1, features)
-    found = metrics.comprehensiveness(lambda x: x.sum(-1), shares=[0.1])(x, x)
+    found = metrics.comprehensiveness(lambda x: x.sum(-1), shares=[share])(x, x)
     assert found.item() == count
 
 

@@ -113,6 +113,13 @@ def test_known_pixels_get_no_noise() -> None:
     assert int((seen[-1] == x).sum()) == 2 * 6
 
 
+def test_one_pixel_is_left_where_all_are_to_go() -> None:
+    x, phi = torch.rand(1, 2, 3, 4).double(), torch.rand(1, 1, 3, 4).double()
+    found = metrics.road(lambda x: x[:, 0].amax((-2, -1)), shares=[1.0], noise=0.0)(phi, x)
+    last = phi.flatten(1).argmin(1)
+    torch.testing.assert_close(found, x[0, 0].flatten()[last])
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from attrib._batched import Batched, inherit
 from attrib._carriers import Overridden
 from attrib._checks import check_callable, describe
 from attrib._inside import Sites, check_floating
+from attrib._marking import wrapped
 from attrib._sites import SiteLike
 from attrib._taps import tap
 from attrib._transforms import concrete, numbers
@@ -57,28 +56,17 @@ def with_score(f: Score, site: SiteLike) -> tuple[Score, SiteLike]:
     # A score may itself be made of class activation maps, of another name.
     name = f"attrib.cam {next(_NUMBERS)}"
 
-    def told(f: Score) -> Score:
-        def method(f: Score) -> Score:
-            checked = score_of(f)
+    def telling(f: Score) -> Score:
+        checked = score_of(f)
 
-            def score(x: Tree, *args: Any) -> Tensor:
-                result = checked(x, *args)
-                tap(name, result.isfinite())
-                return result
+        def score(x: Tree, *args: Any) -> Tensor:
+            result = checked(x, *args)
+            tap(name, result.isfinite())
+            return result
 
-            return score
+        return score
 
-        own = inherit(f, method)
-        if not (isinstance(f, Batched) and isinstance(own, Batched)):
-            return own
-        marked = f.marked
-
-        def again(spots: Sequence[Any]) -> Any:
-            return None if marked is None else told(marked(spots))
-
-        return replace(own, models=f.models, marked=marked and again)
-
-    return told(f), (site, name)
+    return wrapped(f, telling), (site, name)
 
 
 def with_gradients(f: Score, site: SiteLike) -> Callable[..., tuple[Tree, Tree]]:

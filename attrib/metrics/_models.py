@@ -55,10 +55,6 @@ def with_parameters(model: nn.Module, values: Mapping[Tensor, Tensor]) -> nn.Mod
         own["_parameters"] = {n: _replaced(p, values) for n, p in parameters.items()}
         children: dict[str, Any] = own["_modules"]
         own["_modules"] = {n: m if m is None else copied(m) for n, m in children.items()}
-        if isinstance(module, nn.RNNBase):
-            # The recurrent kernels read the weights from a list beside the parameters.
-            flat: list[Any] = own["_flat_weights"]
-            own["_flat_weights"] = [_replaced(weight, values) for weight in flat]
         return twin
 
     return copied(model)

@@ -23,6 +23,7 @@ Applies = Callable[[Method], bool]
 
 CASES: list[Case] = []
 GUIDED, HESSIANS = "guided_ig", "integrated_hessians"
+TWICE = (HESSIANS, "conductance gauss-legendre")  # take second derivatives, by torch.func
 INFLUENCE, NEURON = "internal_influence", "neuron_conductance"
 EXCITATION = "excitation_backprop"
 
@@ -1323,12 +1324,26 @@ def _without_gradient(net: Net, x: Tensor) -> Tensor:
 
 
 _INDEPENDENT = Refused("score.independent", r"f: .*not depend on x.*detach\(\)", calls=ONCE)
+_UNUSED = Refused("site.unused", r"site: the score does not depend on it.*detach\(\)", calls=ONCE)
+
+
+def _independent(m: Method) -> Refused:
+    by_site = (
+        "gradient_x_activation",
+        "attribution_patching",
+        INFLUENCE,
+        "conductance",
+        "conductance gauss-legendre",
+    )
+    return _UNUSED if m.name in by_site else _INDEPENDENT
+
+
 for _name, _after_ in {
     "detached output": lambda out: out.detach(),
     "output through .data": lambda out: out.data,
     "constant output": lambda out: torch.ones(len(out), 3),
 }.items():
-    add("model", _name, _after(_after_), _INDEPENDENT, uses_gradients)
+    add("model", _name, _after(_after_), _independent, uses_gradients)
 for _name, _before in {
     "detached input": lambda x: x.detach(),
     "input through .data": lambda x: x.data,
@@ -1338,35 +1353,35 @@ for _name, _before in {
         "model",
         _name,
         lambda before=_before: changed(model=Changed(before=before)),
-        _INDEPENDENT,
+        _independent,
         uses_gradients,
     )
 add(
     "model",
     "output of the parameters alone",
     lambda: scored(Net(), lambda net, x: net(torch.ones_like(x))[..., 1]),
-    _INDEPENDENT,
+    _independent,
     lambda m: takes_score(m) and uses_gradients(m),
 )
 add(
     "model",
     "constant output that requires grad",
     lambda: scored(nn.Parameter(torch.ones(3)), lambda constant, x: constant * 2),
-    _INDEPENDENT,
+    _independent,
     lambda m: takes_score(m) and uses_gradients(m),
 )
 add(
     "model",
     "no_grad inside",
     lambda: scored(Net(), _without_gradient),
-    _INDEPENDENT,
+    _independent,
     lambda m: takes_score(m) and uses_gradients(m),
 )
 add(
     "model",
     "inference_mode inside",
     lambda: changed(model=Changed(after=_inference)),
-    _INDEPENDENT,
+    _independent,
     uses_gradients,
     modes=(False,),
 )
@@ -1467,7 +1482,7 @@ for _kind in ("backward", "backward pre"):
         f"full {_kind}-hook",
         lambda kind=_kind: changed(model=_hooked(kind)),
         like(plain),
-        is_not(HESSIANS),
+        is_not(*TWICE),
         modes=(False,),
     )
 add(
@@ -1484,7 +1499,7 @@ add(
     lambda: changed(model=models.Checkpointed(use_reentrant=False)),
     # Evaluated again without the rules, it saves other tensors.
     lambda m: Raises(RuntimeError, "checkpoint") if compares(m) or propagates(m) else like(plain),
-    is_not(HESSIANS),
+    is_not(*TWICE),
     modes=(False,),
     # What torch imports to tell of it, the first time.
     ignore=frozenset({"warning filters"}),
@@ -1572,7 +1587,7 @@ add(
     "sites",
     "a name in a score that does not tell its model",
     lambda: scored(Net(), lambda net, x: net(x)[..., 1], options={"site": "hidden"}),
-    Refused("site.unknown", "site: no tap .*'hidden'.*pass the module itself", calls=ONCE),
+    Refused("site.unknown", "site: neither .*'hidden'.*pass the module itself", calls=ONCE),
     takes_site,
 )
 add(
@@ -1666,7 +1681,7 @@ add(
     "sites",
     "without an effect",
     tapped(lambda net, x: net(x + 0 * len(attrib.tap("h", x)))[..., 1]),
-    _INDEPENDENT,
+    lambda m: _INDEPENDENT if m.name.startswith("layer ") else _UNUSED,
     takes_site,
 )
 add(

@@ -233,7 +233,11 @@ class Limited(nn.Module):
         return self.net(x)
 
 
-@pytest.mark.parametrize("method", CHUNKED, ids=[method.name for method in CHUNKED])
+# The two ends of a segment are more than fits here.
+SHRINKING = [method for method in CHUNKED if "secant" not in method.name]
+
+
+@pytest.mark.parametrize("method", SHRINKING, ids=[method.name for method in SHRINKING])
 def test_out_of_memory_the_automatic_chunks_shrink_until_they_fit(method: Method) -> None:
     if method.name == HESSIANS:
         pytest.skip("its chunks are rows of the backward pass, not of the model")
