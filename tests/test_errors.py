@@ -291,7 +291,7 @@ def raised() -> Iterator[Raised]:
             if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
                 continue
             made = node.exc
-            if isinstance(made.func, ast.Name) and made.func.id.startswith("Attrib"):
+            if isinstance(made.func, ast.Name) and made.func.id.startswith(("AttribV", "AttribT")):
                 codes = [written(word.value) for word in made.keywords if word.arg == "code"]
                 assert len(codes) == 1, f"{path.name}:{node.lineno}: no code"
                 yield Raised(f"{path.name}:{node.lineno}", written(made.args[0]), codes[0])
