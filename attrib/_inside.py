@@ -116,6 +116,16 @@ class Sites:
 
         return call
 
+    def weighted(self, f: Score) -> Callable[..., Tree]:
+        """``call(x, *args)``: what the sites yield, times the derivative of the score by it, which
+        is a constant for derivatives by ``x``; where nobody outside asks for any."""
+
+        def call(x: Tree, *args: Any) -> Tree:
+            values, gradients = self._by_autograd(f, x, args, attached=True)
+            return tree_map(torch.mul, gradients, values)
+
+        return call
+
     def _read(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
         # How many calls there are does not depend on how many examples there are.
         shapes = [leaf.shape[1:] for leaf in leaves(x) if leaf is not None]
@@ -130,21 +140,22 @@ class Sites:
             )
         )
         passed = Passed(self._spots)
+        codes: dict[str, list[str]] = {}
 
         def record(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
             # A copy: an operation that follows may write to the tensor.
             passed.add(spot, place, tensor.clone())
-            if may_stop and passed.all_there(tapping):
+            if may_stop and passed.all_there(codes):
                 raise _Stop
             return tensor
 
-        tapping = self._tapping(record)
+        tapping = self._tapping(record, codes)
         with suppress(_Stop):
             self._evaluate(f, x, args, tapping)
         self._check(tapping)
-        if max(map(len, tapping.codes.values())) == 1:
+        if max(map(len, codes.values())) == 1:
             self._once = shapes
-        return self._rows_checked(f, self._spec.unflatten(passed.trees(tapping)))
+        return self._rows_checked(f, self._spec.unflatten(passed.trees(codes)))
 
     def _check_apart(self, f: Score, x: Tree, args: tuple[Any, ...]) -> None:
         """Refuse sites of which one is behind another: replaced, it would hide the other.
@@ -176,12 +187,14 @@ class Sites:
             )
         self._apart = True
 
-    def _by_autograd(self, f: Score, x: Tree, args: tuple[Any, ...]) -> tuple[Tree, Tree]:
+    def _by_autograd(
+        self, f: Score, x: Tree, args: tuple[Any, ...], *, attached: bool = False
+    ) -> tuple[Tree, Tree]:
         values, variables = Passed(self._spots), Passed(self._spots)
         found: list[Tensor] = []
 
         def differentiate(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
-            values.add(spot, place, tensor.detach().clone())
+            values.add(spot, place, (tensor if attached else tensor.detach()).clone())
             if tensor.is_floating_point() and spot.wants(place.call):
                 # What leads to the first site takes no part in the backward pass.
                 if not (found and tensor.requires_grad):
@@ -196,21 +209,23 @@ class Sites:
         with torch.enable_grad():
             score = self._evaluate(f, x, args, tapping)
             self._check(tapping)
-            shown = self._rows_checked(f, self._spec.unflatten(values.trees(tapping)))
+            shown = self._rows_checked(f, self._spec.unflatten(values.trees(tapping.codes)))
             check_floating(shown)
             self._check_examples(shown, score)
             check_score(score, shown)
             total = score.sum()
         pulled: list[Any] = [None] * len(found)
         if total.requires_grad and found:
-            pulled = list(torch.autograd.grad(total, found, allow_unused=True))
+            pulled = list(
+                torch.autograd.grad(total, found, allow_unused=True, retain_graph=attached)
+            )
         if all(gradient is None for gradient in pulled):
             refuse_unused(self._spots, self._models)
         whole = [
             torch.zeros_like(t) if g is None else g for t, g in zip(found, pulled, strict=True)
         ]
         gradient_of = dict(zip(map(id, found), check_finite(whole, score), strict=True))
-        gradients = variables.trees(tapping, lambda tensor: gradient_of.get(id(tensor)))
+        gradients = variables.trees(tapping.codes, lambda tensor: gradient_of.get(id(tensor)))
         return shown, self._spec.unflatten(gradients)
 
     def _deferred(self, f: Score, h: Tree, x: Tree, args: tuple[Any, ...]) -> Tensor | None:
@@ -293,10 +308,11 @@ class Sites:
         self._check_examples(shift, score)
         return score
 
-    def _tapping(self, change: Change) -> Tapping:
+    def _tapping(self, change: Change, codes: dict[str, list[str]] | None = None) -> Tapping:
         return Tapping(
             list(self._by_key),
             lambda place, tensor: change(self._by_key[place.name], place, tensor),
+            codes,
         )
 
     def _evaluate(self, f: Score, x: Tree, args: tuple[Any, ...], tapping: Tapping) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from attrib._batched import Batched, inherit
-from attrib._sites import SiteLike, Spot, spots_in, watched
+from attrib._marked import watched
+from attrib._sites import SiteLike, Spot, spots_in
 from attrib.types import Tree
 
 __all__ = ["marked", "wrapped"]

@@ -8,10 +8,13 @@ from functools import partial
 from torch import Tensor
 
 from attrib._sites import Spot
-from attrib._taps import Place, Tapping, shown, tensors_in
+from attrib._taps import Place, shown, tensors_in
 from attrib.types import Tree
 
 __all__ = ["Passed"]
+
+Codes = dict[str, list[str]]
+"""The structure of what passed each site, call by call; see `Tapping`."""
 
 
 class Passed:
@@ -28,20 +31,20 @@ class Passed:
             calls.append([])
         calls[-1].append(tensor)
 
-    def all_there(self, tapping: Tapping) -> bool:
+    def all_there(self, codes: Codes) -> bool:
         """Whether every site has been passed by all that is asked for."""
-        return all(map(partial(self._there, tapping), self._spots))
+        return all(map(partial(self._there, codes), self._spots))
 
-    def _there(self, tapping: Tapping, spot: Spot) -> bool:
+    def _there(self, codes: Codes, spot: Spot) -> bool:
         calls, asked = self._calls[spot.key], spot.site.call
         last = asked if isinstance(asked, int) else 0
-        return len(calls) > last and len(calls[last]) == tensors_in(tapping.codes[spot.key][last])
+        return len(calls) > last and len(calls[last]) == tensors_in(codes[spot.key][last])
 
     def trees(
-        self, tapping: Tapping, change: Callable[[Tensor], Tensor | None] = lambda tensor: tensor
+        self, codes: Codes, change: Callable[[Tensor], Tensor | None] = lambda tensor: tensor
     ) -> list[Tree]:
         """What each site yields: a tensor, a tree of tensors, or a tuple of those of all calls."""
-        return [self._tree(spot, tapping.codes[spot.key], change) for spot in self._spots]
+        return [self._tree(spot, codes[spot.key], change) for spot in self._spots]
 
     def _tree(
         self, spot: Spot, codes: list[str], change: Callable[[Tensor], Tensor | None]

@@ -1,35 +1,28 @@
-"""Places inside a model, and shallow copies of models that mark what passes there."""
+"""Places inside a model."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
-import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, is_dataclass, replace
-from types import MethodType
+from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from attrib._taps import mark
-from attrib._transforms import compiling
 from attrib.errors import AttribTypeError, AttribValueError
 
 __all__ = [
-    "Marked",
+    "Key",
     "Site",
     "SiteLike",
     "Spot",
+    "children",
+    "inner",
     "refuse_calls",
     "refuse_missing",
     "refuse_unused",
     "spots_in",
-    "watched",
 ]
 
 Key: TypeAlias = int | str
@@ -149,7 +142,9 @@ def _spot(models: tuple[nn.Module, ...], site: Site) -> Spot:
             )
         module = next(iter(found.values()), None)
     else:
-        module = _inner(site.where)
+        parts = (part for model in models for part in inner(model).modules())
+        own = any(part is site.where for part in parts)
+        module = site.where if own else inner(site.where)
     if module is None:
         spot = Spot(site, str(site.where), None)
         if site.of == "input" or site.leaf is not None:
@@ -165,9 +160,11 @@ def refuse_missing(
     wanted, listing = _near(spot, models, taps)
     if spot.module is not None:
         named = f"{wanted!r}, a {type(spot.module).__name__}" if wanted else str(spot.site)
+        whole = ", or is inside of what torch.compile calls as a whole"
         raise AttribValueError(
             f"site: never reached, got {named}; the model does not call this module when the score "
-            f"is evaluated, or uses its parameters without calling it{listing}",
+            "is evaluated, or uses its parameters without calling it"
+            f"{whole if '_orig_mod' in wanted else ''}{listing}",
             code="site.unreached",
         )
     if not models:
@@ -222,184 +219,14 @@ def _named(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def _all_named(model: nn.Module) -> dict[str, nn.Module]:
-    named: Any = _inner(model).named_modules
+    named: Any = inner(model).named_modules
     return dict(named(remove_duplicate=False))
 
 
-def _children(module: nn.Module) -> dict[str, Any]:
+def children(module: nn.Module) -> dict[str, Any]:
     return vars(module)["_modules"]
 
 
-def _inner(model: nn.Module) -> nn.Module:
+def inner(model: nn.Module) -> nn.Module:
     """The module that `torch.compile` has wrapped."""
     return getattr(model, "_orig_mod", model)
-
-
-# --- copies of models ---------------------------------------------------------------------------
-
-
-class Marked:
-    """A model that marks what passes some of its modules: copies of all module objects, made anew
-    for every evaluation, which share parameters, buffers and everything else with the user's.
-
-    Whatever a module keeps for itself on the way, it keeps on a copy that nobody sees again.
-
-    Args:
-        model: The model.
-        spots: The places; those in other models are left alone.
-    """
-
-    def __init__(self, model: nn.Module, spots: Sequence[Spot]) -> None:
-        self._original = _inner(model)
-        self._spots = spots
-        self._traced = self._copy()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # A compiler cannot follow the copying, and keeps nothing on modules.
-        model = self._traced if compiling() else self._copy()
-        return model(*args, **kwargs)
-
-    def _copy(self) -> Any:
-        here: dict[int, list[Spot]] = {}
-        for spot in self._spots:
-            module = spot.module
-            if isinstance(spot.site.where, str) and module is not None:
-                module = _at(self._original, spot.site.where)  # perhaps another one by now
-            here.setdefault(id(module), []).append(spot)
-        done: dict[int, nn.Module] = {}
-
-        def copied(module: nn.Module) -> nn.Module:
-            found = done.get(id(module))
-            if found is None:
-                if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
-                    return module
-                found = done[id(module)] = object.__new__(type(module))
-                _fill(found, module, copied)
-                for spot in here.get(id(module), []):
-                    _hook(found, spot)
-            return found
-
-        return copied(self._original)
-
-
-_CONTAINERS = (list, dict, set, deque, OrderedDict)
-
-
-def _fill(twin: nn.Module, module: nn.Module, copied: Callable[[nn.Module], nn.Module]) -> None:
-    """Give a new module object all that another one has, but containers of its own."""
-
-    def own(value: Any) -> Any:
-        if isinstance(value, nn.Module):
-            return copied(value)
-        parts: Any = value
-        if type(value) not in _CONTAINERS:
-            return value
-        if isinstance(value, dict):
-            return type(parts)((key, own(part)) for key, part in parts.items())
-        return type(parts)(own(part) for part in parts)
-
-    attributes = vars(twin)
-    for name, value in vars(module).items():
-        if isinstance(value, MethodType) and value.__self__ is module:
-            value = MethodType(value.__func__, twin)
-        attributes[name] = own(value)
-    attributes["_compiled_call_impl"] = None
-
-
-def _at(model: nn.Module, name: str) -> nn.Module | None:
-    found: Any = model
-    for part in name.split(".") if name else ():
-        found = None if found is None else _children(found).get(part)
-    return found
-
-
-def _hook(module: nn.Module, spot: Spot, thread: int | None = None) -> Any:
-    """Mark what comes out of a module, or goes into it; in one thread alone, if told which."""
-    leaf = spot.site.leaf
-    path = () if leaf is None else leaf if isinstance(leaf, tuple) else (leaf,)
-
-    def elsewhere() -> bool:
-        return thread is not None and thread != threading.get_ident()
-
-    def after(module: nn.Module, args: Any, result: Any) -> Any:
-        return None if elsewhere() else _marked_at(result, path, spot)
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> Any:
-        if elsewhere():
-            return None
-        if not kwargs:
-            return _marked_at(args, path, spot), {}
-        new = _marked_at({**dict(enumerate(args)), **kwargs}, path, spot)
-        return tuple(new[i] for i in range(len(args))), {name: new[name] for name in kwargs}
-
-    if spot.site.of == "output":
-        return module.register_forward_hook(after)
-    return module.register_forward_pre_hook(before, with_kwargs=True)
-
-
-def _marked_at(value: Any, path: tuple[Key, ...], spot: Spot) -> Any:
-    """The same structure, marked at one place."""
-    if not path:
-        return mark(spot.key, value)
-    key = path[0]
-    whole: Any = value
-    part: Any = None
-    with suppress(KeyError, IndexError, AttributeError, TypeError):
-        if isinstance(value, Tensor):
-            raise TypeError
-        part = whole[key] if isinstance(key, int) or type(value) is dict else getattr(whole, key)
-    if part is None:
-        raise AttribValueError(
-            f"site: nothing at leaf {key!r} of {spot.site}, got {_listing(value)}",
-            code="site.leaf",
-        )
-    return _with(value, key, _marked_at(part, path[1:], spot))
-
-
-def _with(value: Any, key: Key, part: Any) -> Any:
-    """A structure with another part."""
-    whole: Any = value
-    if type(value) is dict:
-        return {**whole, key: part}
-    if is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in fields(value)]
-        return replace(value, **{names[key] if isinstance(key, int) else key: part})
-    if isinstance(key, str):
-        return whole._replace(**{key: part})
-    parts: list[Any] = list(whole)
-    parts[key] = part
-    return type(whole)(*parts) if hasattr(whole, "_fields") else type(whole)(parts)
-
-
-def _listing(value: Any) -> str:
-    whole: Any = value
-    kind = str(type(whole).__name__)
-    if isinstance(value, Mapping) or is_dataclass(value):
-        return f"{kind} with {', '.join(map(str, vars(whole) if is_dataclass(whole) else whole))}"
-    return f"{kind} of {len(whole)}" if isinstance(value, (tuple, list)) else kind
-
-
-# --- the user's own modules ---------------------------------------------------------------------
-
-
-@contextmanager
-def watched(spots: list[Spot]) -> Generator[None]:
-    """Marks on modules of the user, for scores that do not tell which model they call.
-
-    Hooks, which do nothing in other threads and are gone afterwards.
-    """
-    if spots and compiling():
-        raise AttribValueError(
-            "site: cannot be watched by a compiler, got a score that does not tell its model; "
-            "build it with attrib.target(model, index), or mark the place with attrib.tap",
-            code="site.compiled",
-        )
-    handles: list[Any] = []
-    try:
-        for spot in spots:
-            if spot.module is not None:
-                handles.append(_hook(spot.module, spot, thread=threading.get_ident()))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -98,17 +98,23 @@ class Tapping(TorchFunctionMode):
     Args:
         names: The taps.
         change: ``change(place, tensor)``, what goes on in the place of the tensor.
+        codes: Where to note the structure of what passed each tap, call by call.
 
     Attributes:
-        codes: The structure of what passed each tap, call by call.
         others: Other names that were passed.
     """
 
-    def __init__(self, names: list[str], change: Callable[[Place, Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        change: Callable[[Place, Tensor], Tensor],
+        codes: dict[str, list[str]] | None = None,
+    ) -> None:
         super().__init__()
         self.names = names
         self.change = change
-        self.codes: dict[str, list[str]] = {name: [] for name in names}
+        self.codes: dict[str, list[str]] = {} if codes is None else codes
+        self.codes.update({name: [] for name in names})
         self.others: list[str] = []
 
     def __torch_function__(

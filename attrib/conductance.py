@@ -16,7 +16,7 @@ from attrib._modes import smooth_operations
 from attrib._paths import Path, Traversal, traverse
 from attrib._quadrature import RULES, Quadrature, nodes, rule_tensors
 from attrib._sites import SiteLike
-from attrib._transforms import concrete, depends, value_and_slope
+from attrib._transforms import concrete, depends, differentiated_outside, value_and_slope
 from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
 from attrib.errors import AttribTypeError
 from attrib.gradient import grad_and_score, refuse_independent
@@ -50,12 +50,13 @@ def conductance(
         f: Score.
         site: A `Site`, a module, its dotted name or the name of a `tap`, or a tree of them, which
             one backward pass per point serves.
-        steps: Segments of the path, or nodes of a rule with an exact derivative.
-        quadrature: ``"trapezoid"`` sums over segments :math:`\tfrac12 (g_k + g_{k-1}) (h_k -
-            h_{k-1})`, where :math:`g = \partial f / \partial h`, at ``steps + 1`` points: the
-            changes of the layer telescope, and the error is of second order in the step.
-            ``"secant"`` takes the multipliers of `attrib.deep_lift` between the two ends of a
-            segment instead of the mean gradient: complete up to rounding at any number of steps.
+        steps: Gradient evaluations per example; of secants, segments, which have one end more.
+        quadrature: ``"trapezoid"`` (at least two steps) sums over the segments between its points
+            :math:`\tfrac12 (g_k + g_{k-1}) (h_k - h_{k-1})`, where :math:`g = \partial f /
+            \partial h`: the changes of the layer telescope, and the error is of second order in
+            the length of a segment. ``"secant"`` takes the multipliers of `attrib.deep_lift`
+            between the two ends of a segment instead of the mean gradient: complete up to rounding
+            at any number of steps.
             ``"gauss-legendre"``, ``"midpoint"``, ``"left"`` and ``"right"`` take the exact
             derivative of the layer along the path, which needs second derivatives of the part
             before it: best where everything is smooth, for kinks take one of the others.
@@ -83,7 +84,7 @@ def conductance(
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
     check_choice(quadrature, "quadrature", (*RULES, "secant"))
-    check_count(steps, "steps")
+    rule = _rule(steps, "midpoint" if quadrature == "secant" else quadrature)
     chunk_size = check_chunk_size(chunk_size)
     _check_path(path)
     sites = Sites(f, site)
@@ -96,7 +97,7 @@ def conductance(
                 return _telescoped(sites, f, line, steps, x, args, chunk_size)
             if quadrature == "secant":
                 return _by_secants(sites, f, line, steps, x, args, chunk_size)
-            node = rule_tensors(nodes(quadrature, steps), _first(x))
+            node = rule_tensors(rule, _first(x))
             return _by_derivative(sites, f, line, node, x, args, chunk_size)
 
         return attribute
@@ -231,17 +232,24 @@ def neuron_conductance(
 
             return weighed
 
-        neuron = grad_and_score(choosing(inherit(sites.reading(f), weigh), choice))
+        apart = grad_and_score(choosing(inherit(sites.reading(f), weigh), choice))
+        # Where nobody differentiates the result, one forward pass serves both derivatives.
+        together = grad_and_score(choosing(inherit(f, sites.weighted), choice))
 
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)
             line = traverse(path, x, check_baseline(baseline, x))
 
+            plain = not differentiated_outside()
+
             def kernel(node: tuple[Tensor, Tensor]) -> Tree:
                 alpha, weight = node
                 point, velocity = line.at(alpha)
-                _, gradient = stacked(gradients, *args)(point)
-                slope, _ = stacked(neuron, *args)(point, gradient)
+                if plain:
+                    slope, _ = stacked(together, *args)(point)
+                else:
+                    _, gradient = stacked(gradients, *args)(point)
+                    slope, _ = stacked(apart, *args)(point, gradient)
                 if velocity is not None:
                     slope = tree_map(torch.mul, slope, velocity)
                 return tree_map(lambda s: _weighted(s, weight), slope)
@@ -270,12 +278,12 @@ def _telescoped(
     wide = torch.promote_types(_first(x).dtype, torch.float32)
 
     def take(start: int, stop: int) -> Tensor:
-        return torch.arange(start, stop, device=_first(x).device).to(wide) / steps
+        return torch.arange(start, stop, device=_first(x).device).to(wide) / (steps - 1)
 
     def kernel(alpha: Tensor) -> Tree:
         return gradients(line.at(alpha)[0])
 
-    points = Points(steps + 1, take)
+    points = Points(steps, take)
     return _sum_of_changes(map_chunks(kernel, points, chunk_size=chunk_size, like=x))
 
 

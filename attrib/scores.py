@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attrib._batched import Batched, Choice, NotRowsError, Rows, stacked
 from attrib._checks import check_callable, check_input, describe
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
+from attrib._marked import Marked
 from attrib._outputs import (
     Caller,
     Index,
@@ -22,7 +23,6 @@ from attrib._outputs import (
     read_output,
     select,
 )
-from attrib._sites import Marked
 from attrib._tree import leaves, tree_map
 from attrib.errors import AttribTypeError
 from attrib.types import Attribute, Score, Tree

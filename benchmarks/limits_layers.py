@@ -89,7 +89,7 @@ def conductance(
 
     def call() -> Tensor:
         total = last_h = last_gradient = None
-        for alpha in (torch.arange(steps + 1, dtype=x.dtype) / steps).split(together):
+        for alpha in torch.linspace(0, 1, steps, dtype=x.dtype).split(together):
             points = torch.addcmul(baseline, _column(alpha, x), x - baseline).flatten(0, 1)
             flat = head(_laid_out(points, layout))
             gradient = _gradient(tail, target, flat).unflatten(0, (len(alpha), -1))

@@ -772,6 +772,22 @@ def test_a_compiled_model_is_explained_by_what_it_was_compiled_from() -> None:
         assert relative(found, truth) <= EXACT
 
 
+def test_a_part_that_is_compiled_is_a_site() -> None:
+    torch.compiler.reset()
+    plain, last = nn.Sequential(nn.Linear(6, 5), nn.Tanh()).double(), nn.Linear(5, 2).double()
+    x = torch.randn(3, 6, dtype=torch.float64)
+    model = nn.Sequential(torch.compile(plain, backend="eager"), last)
+    f = attrib.target(model, 1)
+    for where in (model[0], "0"):
+        activation, gradient = attrib.activation_and_gradient(f, where)(x)
+        assert relative(activation, plain(x)) <= EXACT
+        assert relative(gradient, last.weight[1].expand(3, 5)) <= EXACT
+    assert not model[0]._forward_hooks
+    assert not plain._forward_hooks
+    with pytest.raises(attrib.AttribError, match="inside of what torch.compile calls as a whole"):
+        attrib.activation(f, plain[0])(x)
+
+
 # --- refusals -----------------------------------------------------------------------------------
 
 
