@@ -11,10 +11,10 @@ from torch import Tensor
 from attrib._batched import inherit, stacked
 from attrib._checks import check_baseline, check_callable, check_choice, check_count, check_input
 from attrib._inside import Sites, check_floating
-from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
+from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._modes import smooth_operations
 from attrib._paths import Path, Traversal, traverse
-from attrib._quadrature import RULES, Quadrature, nodes, rule_tensors
+from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
 from attrib._sites import SiteLike
 from attrib._transforms import concrete, depends, differentiated_outside, value_and_slope
 from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
@@ -97,8 +97,7 @@ def conductance(
                 return _telescoped(sites, f, line, steps, x, args, chunk_size)
             if quadrature == "secant":
                 return _by_secants(sites, f, line, steps, x, args, chunk_size)
-            node = rule_tensors(rule, _first(x))
-            return _by_derivative(sites, f, line, node, x, args, chunk_size)
+            return _by_derivative(sites, f, line, rule, x, args, chunk_size)
 
         return attribute
 
@@ -156,13 +155,10 @@ def internal_influence(
             check_input(x)
             line = traverse(path, x, check_baseline(baseline, x))
 
-            def kernel(node: tuple[Tensor, Tensor]) -> Tree:
-                alpha, weight = node
-                _, gradient = stacked(gradients, *args)(line.at(alpha)[0])
-                return tree_map(lambda g: _weighted(g, weight), gradient)
+            def gradient(alpha: Tensor) -> Tree:
+                return stacked(gradients, *args)(line.at(alpha)[0])[1]
 
-            points = slices(rule_tensors(rule, _first(x)))
-            return total(map_chunks(kernel, points, chunk_size=chunk_size, like=x))
+            return _integral(gradient, rule, x, chunk_size)
 
         return attribute
 
@@ -242,23 +238,17 @@ def neuron_conductance(
 
             plain = not differentiated_outside()
 
-            def kernel(node: tuple[Tensor, Tensor]) -> Tree:
-                alpha, weight = node
+            def slopes(alpha: Tensor) -> Tree:
                 point, velocity = line.at(alpha)
                 if plain:
                     slope, _ = stacked(together, *args)(point)
                 else:
                     _, gradient = stacked(gradients, *args)(point)
                     slope, _ = stacked(apart, *args)(point, gradient)
-                if velocity is not None:
-                    slope = tree_map(torch.mul, slope, velocity)
-                return tree_map(lambda s: _weighted(s, weight), slope)
+                return slope if velocity is None else tree_map(torch.mul, slope, velocity)
 
-            points = slices(rule_tensors(rule, _first(x)))
-            sums = total(map_chunks(kernel, points, chunk_size=chunk_size, like=x))
-            if line.velocity is not None:
-                sums = tree_map(torch.mul, sums, line.velocity)
-            return tree_map(lambda s, a: s.to(a.dtype), sums, x)
+            found = _integral(slopes, rule, x, chunk_size)
+            return found if line.velocity is None else tree_map(torch.mul, found, line.velocity)
 
         return attribute
 
@@ -276,15 +266,12 @@ def _telescoped(
 ) -> Tree:
     gradients = stacked(inherit(f, sites.gradients), *args)
     wide = torch.promote_types(_first(x).dtype, torch.float32)
-
-    def take(start: int, stop: int) -> Tensor:
-        return torch.arange(start, stop, device=_first(x).device).to(wide) / (steps - 1)
+    alphas = torch.linspace(0, 1, steps, dtype=wide, device=_first(x).device)
 
     def kernel(alpha: Tensor) -> Tree:
         return gradients(line.at(alpha)[0])
 
-    points = Points(steps, take)
-    return _sum_of_changes(map_chunks(kernel, points, chunk_size=chunk_size, like=x))
+    return _sum_of_changes(map_chunks(kernel, slices(alphas), chunk_size=chunk_size, like=x))
 
 
 def _sum_of_changes(chunks: Iterable[tuple[Tree, Tree]]) -> Tree:
@@ -293,7 +280,8 @@ def _sum_of_changes(chunks: Iterable[tuple[Tree, Tree]]) -> Tree:
 
     def changes(value: Tensor, gradient: Tensor) -> Tensor:
         mean = (gradient[1:] + gradient[:-1]) / 2
-        return (mean * (value[1:] - value[:-1])).sum(0)
+        wide = torch.promote_types(value.dtype, torch.float32)
+        return (mean * (value[1:] - value[:-1])).to(wide).sum(0)
 
     last: Any = None
     sums: Any = None
@@ -304,7 +292,7 @@ def _sum_of_changes(chunks: Iterable[tuple[Tree, Tree]]) -> Tree:
         found = tree_map(lambda g, v: changes(v, g), gradients, values)
         sums = found if sums is None else tree_map(torch.add, sums, found)
         last = tree_map(lambda v: v[-1:], values), tree_map(lambda g: g[-1:], gradients)
-    return sums
+    return tree_map(lambda s, g: s.to(g.dtype), sums, last[1])
 
 
 def _by_secants(
@@ -341,7 +329,7 @@ def _by_derivative(
     sites: Sites,
     f: Score,
     line: Traversal,
-    node: tuple[Tensor, Tensor],
+    rule: Rule,
     x: Tree,
     args: tuple[Any, ...],
     chunk_size: ChunkSize,
@@ -349,9 +337,7 @@ def _by_derivative(
     gradients = stacked(inherit(f, sites.gradients), *args)
     read = stacked(sites.reading(f), *args)
 
-    def kernel(node: tuple[Tensor, Tensor]) -> Tree:
-        alpha, weight = node
-
+    def products(alpha: Tensor) -> Tree:
         def moving(alpha: Tensor) -> tuple[Tensor, ...]:
             values = read(line.at(alpha)[0])
             check_floating(values)
@@ -365,24 +351,39 @@ def _by_derivative(
         with smooth_operations():
             _, velocity = value_and_slope(moving, alpha)
         speeds = iter(velocity)
-        return unflatten(
-            spec, [None if g is None else _weighted(g * next(speeds), weight) for g in gradient]
-        )
+        return unflatten(spec, [None if g is None else g * next(speeds) for g in gradient])
 
-    return total(map_chunks(kernel, slices(node), chunk_size=chunk_size, like=x))
+    return _integral(products, rule, x, chunk_size)
 
 
-def _rule(steps: int, quadrature: str) -> Any:
+def _rule(steps: int, quadrature: str) -> Rule:
     check_choice(quadrature, "quadrature", RULES)
     return nodes(
         quadrature, check_count(steps, "steps", least=2 if quadrature == "trapezoid" else 1)
     )
 
 
+def _integral(
+    integrand: Callable[[Tensor], Tree], rule: Rule, x: Tree, chunk_size: ChunkSize
+) -> Tree:
+    """The weighted sum of what a function of stacked alphas returns, rounded once."""
+    dtypes: list[torch.dtype | None] = []
+
+    def kernel(node: tuple[Tensor, Tensor]) -> Tree:
+        alpha, weight = node
+        stacks, spec = flatten(integrand(alpha))
+        dtypes[:] = [None if stack is None else stack.dtype for stack in stacks]
+        return unflatten(spec, [None if s is None else _weighted(s, weight) for s in stacks])
+
+    points = slices(rule_tensors(rule, _first(x)))
+    sums, spec = flatten(total(map_chunks(kernel, points, chunk_size=chunk_size, like=x)))
+    return unflatten(
+        spec, [None if s is None else s.to(d) for s, d in zip(sums, dtypes, strict=True)]
+    )
+
+
 def _weighted(stack: Tensor, weight: Tensor) -> Tensor:
-    """One summand of an integral."""
-    weighted = stack * weight.reshape(-1, *(1 for _ in stack.shape[1:]))
-    return weighted.sum(0, keepdim=True).to(stack.dtype)
+    return (stack * weight.reshape(-1, *(1 for _ in stack.shape[1:]))).sum(0, keepdim=True)
 
 
 def _check_path(path: Any) -> None:
