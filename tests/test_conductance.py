@@ -111,16 +111,17 @@ def test_in_a_linear_network_the_weights_of_every_rule_sum_to_one(rule: Any, ste
         assert relative(found, out[k] * into[k] * (x - start)) <= EXACT
 
 
-@integrals
-def test_half_precision_is_rounded_once_however_many_chunks_there_are(integral: Any) -> None:
-    x = torch.tensor([[1.0, -3.0, 0.5]], dtype=torch.bfloat16)
-    f = attrib.batched(lambda x: attrib.tap("h", 2 * x).sum(-1))
-    options: Any = {"steps": 65, "quadrature": integral, "chunk_size": 1}
-    assert torch.equal(conductance(f, "h", **options)(x), 2 * x)
-    if integral not in ("trapezoid", "secant"):
-        assert torch.equal(internal_influence(f, "h", **options)(x), torch.ones_like(x))
-        through = neuron_conductance(f, "h", 1, **options)(x)
-        assert torch.equal(through, torch.tensor([[0.0, -6.0, 0.0]], dtype=torch.bfloat16))
+@pytest.mark.parametrize("rule", ["midpoint", "left", "right"])
+def test_half_precision_is_rounded_once_however_many_chunks_there_are(rule: Any) -> None:
+    # 255 / 128 has all eight digits, and a 127th of it needs one more.
+    slope = torch.tensor(255 / 128, dtype=torch.bfloat16)
+    f = attrib.batched(lambda x: attrib.tap("h", x).mul(slope).sum(-1))
+    x = torch.tensor([[1.0, -4.0, 0.5]], dtype=torch.bfloat16)
+    options: Any = {"steps": 127, "quadrature": rule, "chunk_size": 1}
+    assert torch.equal(internal_influence(f, "h", **options)(x), slope.expand_as(x))
+    assert torch.equal(conductance(f, "h", **options)(x), slope * x)
+    alone = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.bfloat16)
+    assert torch.equal(neuron_conductance(f, "h", 1, **options)(x), alone * slope * x)
 
 
 @pytest.mark.parametrize("integral", ["trapezoid", "gauss-legendre", "midpoint", "secant"])
