@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -282,7 +282,11 @@ def _given(tail: Score, x: Tree) -> Score:
         same = unflatten(spec, put(parts, places, rows.tensors[own:]))
         return tail.function(own_rows, h, same, *args)
 
-    return Batched(function, Rows((*tail.rows.tensors, *(parts[place] for place in places))))
+    def marked(spots: Sequence[Any]) -> Score:
+        return _given(tail if tail.marked is None else tail.marked(spots), x)
+
+    rows = Rows((*tail.rows.tensors, *(parts[place] for place in places)))
+    return Batched(function, rows, models=tail.models, marked=tail.marked and marked)
 
 
 def _has_slice(index: Any) -> bool:

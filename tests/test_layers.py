@@ -753,6 +753,20 @@ def test_threads_do_not_see_each_other(kind: str) -> None:
     assert not wrong
 
 
+def test_a_layer_of_what_is_behind_a_layer_is_a_layer() -> None:
+    model, x = residual(), images()
+    f = attrib.target(model, 1)
+    for where in ("third", model.third):
+        within = lambda behind: attrib.layer(attrib.integrated_gradients, behind, where)
+        found = attrib.layer(within, f, "first")(x)
+        head, tail = attrib.split(f, "first")
+        h, start = head(x), head(torch.zeros_like(x))
+        assert relative(found.flatten(1).sum(1), tail(h, x) - tail(start, x)) <= 1e-3
+        alone = attrib.layer(lambda g: attrib.saliency(g), f, where)(x)
+        within = lambda behind: attrib.layer(attrib.saliency, behind, where)
+        assert relative(attrib.layer(within, f, "first")(x), alone) <= EXACT
+
+
 def test_a_model_that_changes_is_seen_as_it_is() -> None:
     model, x = residual(), images()
     _, tail = attrib.split(attrib.target(model, 1), "third")
