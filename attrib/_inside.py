@@ -20,7 +20,7 @@ from attrib._outputs import insists_on_layout, wants_channels_last, with_channel
 from attrib._passed import Passed
 from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing, refuse_unused
 from attrib._taps import Place, Tapping
-from attrib._transforms import compiling, concrete, differentiated_outside
+from attrib._transforms import compiling, concrete, differentiated_outside, transforming
 from attrib._tree import copied, differentiable, leaves, tree_map
 from attrib.errors import AttribTypeError, AttribValueError, add_note
 from attrib.gradient import grad_and_score
@@ -118,10 +118,14 @@ class Sites:
 
     def weighted(self, f: Score) -> Callable[..., Tree]:
         """``call(x, *args)``: what the sites yield, times the derivative of the score by it, which
-        is a constant for derivatives by ``x``; where nobody outside asks for any."""
+        is a constant for all derivatives by ``x``."""
 
         def call(x: Tree, *args: Any) -> Tree:
-            values, gradients = self._by_autograd(f, x, args, attached=True)
+            if transforming():
+                still = tree_map(Tensor.detach, x)
+                values, gradients = self._read(f, x, args), self.gradients(f)(still, *args)[1]
+            else:
+                values, gradients = self._by_autograd(f, x, args, attached=True)
             return tree_map(torch.mul, gradients, values)
 
         return call
@@ -211,7 +215,8 @@ class Sites:
             self._check(tapping)
             shown = self._rows_checked(f, self._spec.unflatten(values.trees(tapping.codes)))
             check_floating(shown)
-            self._check_examples(shown, score)
+            # Integers beside them, such as positions, may be shared by all examples.
+            self._check_examples(list(filter(differentiable, leaves(shown))), score)
             check_score(score, shown)
             total = score.sum()
         pulled: list[Any] = [None] * len(found)
@@ -341,7 +346,7 @@ class Sites:
             if calls == 0:
                 refuse_missing(spot, self._models, tapping.others)
             if (asked is None and calls > 1) or (isinstance(asked, int) and asked >= calls):
-                refuse_calls(spot, calls)
+                refuse_calls(spot, calls, self._models)
 
     def _check_examples(self, values: Tree, score: Any) -> None:
         """Refuse what does not have the examples in front, in words that tell what to do."""
