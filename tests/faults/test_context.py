@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import gc
 import json
 import os
 import pickle
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import attrib
+from laws.state import nothing_kept
 
 from . import models, snapshot
 from .battery import close, plain, seed
@@ -303,17 +303,11 @@ def test_a_model_is_pickled_as_before(method: Method) -> None:
 @EVERY
 def test_calls_in_a_row_keep_no_tensor_alive(method: Method) -> None:
     problem = plain()
-
-    def alive() -> int:
-        gc.collect()
-        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
-
     for _ in range(3):
         method.run(problem)
-    before = alive()
-    for _ in range(5):
-        method.run(problem)
-    assert alive() <= before
+    with nothing_kept():
+        for _ in range(5):
+            method.run(problem)
 
 
 @EVERY

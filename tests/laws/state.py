@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,3 +69,16 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(_same, a, b))
     return a == b
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """No tensor made inside is there at the end; what was there before is not looked at."""
+    gc.freeze()
+    try:
+        yield
+        gc.collect()
+        kept = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+        assert kept == []
+    finally:
+        gc.unfreeze()

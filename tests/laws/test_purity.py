@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import gc
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import attrib
 from laws.methods import Law, MethodInfo, Sample, every, such_that
 from laws.networks import data, few, kinds, network, seeds
-from laws.state import changes, snapshot
+from laws.state import changes, nothing_kept, snapshot
 
 
 def sample(kind: str, seed: int = 0, batch: tuple[int, ...] = (3,)) -> Sample:
@@ -211,19 +209,6 @@ def test_four_threads_say_what_one_says(info: MethodInfo) -> None:
     assert changes(before, snapshot(model, [t for d in drawn for t in d])) == []
 
 
-@contextmanager
-def _nothing_kept() -> Iterator[None]:
-    """No tensor made inside is there at the end; what was there before is not looked at."""
-    gc.freeze()
-    try:
-        yield
-        gc.collect()
-        kept = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
-        assert kept == []
-    finally:
-        gc.unfreeze()
-
-
 @every()
 @pytest.mark.parametrize("marked", [False, True], ids=["unmarked", "marked"])
 def test_nothing_is_kept_in_memory(info: MethodInfo, marked: bool) -> None:
@@ -232,7 +217,7 @@ def test_nothing_is_kept_in_memory(info: MethodInfo, marked: bool) -> None:
     shared = info.factory(f)
     info(f, drawn)  # nodes and weights are cached once
     shared(*info.arguments(drawn))
-    with _nothing_kept():
+    with nothing_kept():
         for _ in range(10):
             info(f, drawn)
             shared(*info.arguments(drawn))
