@@ -1,4 +1,4 @@
-"""Axioms as measures: the completeness gap."""
+"""Axioms as measures: what they say of attributions that are known to keep or to break them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import attrib
+from attrib import metrics
 from laws.networks import data, few, kinds, network, seeds
 
 
@@ -105,3 +107,99 @@ def test_an_attribution_of_something_else_is_refused(attribution: Any) -> None:
 def test_a_score_is_callable() -> None:
     with pytest.raises(TypeError, match="f: must be callable"):
         attrib.metrics.completeness(X)
+
+
+def test_integers_are_at_the_baseline_where_they_have_attributions() -> None:
+    table = torch.tensor([0.5, -1.0, 2.0, 4.0])
+    f = lambda ids: table[ids].prod(-1)
+    ids, mask = torch.tensor([[1, 2, 3], [3, 3, 1]]), torch.tensor([0, 0, 0])
+    measure = metrics.completeness(f)
+    exact = attrib.shapley_values(f)(ids, mask)
+    assert measure(exact, ids, mask).abs().max() < 1e-5
+    # The rise from the baseline is -8 - 1/8 and -16 - 1/8, not 0.
+    torch.testing.assert_close(
+        measure(torch.zeros_like(exact), ids, mask), torch.tensor([8.125, 16.125])
+    )
+
+
+@few
+@given(kind=kinds, seed=seeds, factor=st.floats(0.1, 10))
+def test_the_relative_gap_has_no_unit(kind: str, seed: int, factor: float) -> None:
+    f = attrib.target(network(kind, seed), 0)
+    x, baseline, attribution = (data(kind, seed + i) for i in range(3))
+    found = metrics.sum_to_delta(f)(attribution, x, baseline)
+    scaled = metrics.sum_to_delta(lambda x: factor * f(x))(factor * attribution, x, baseline)
+    torch.testing.assert_close(scaled, found, rtol=1e-9, atol=1e-12)
+    rise = f(x) - f(baseline)
+    torch.testing.assert_close(found, (attribution.flatten(1).sum(1) / rise - 1).abs())
+
+
+@few
+@given(seed=seeds, factor=st.floats(0.1, 10), split=st.integers(1, 5))
+def test_the_shares_of_dummies_and_of_the_others_make_one(
+    seed: int, factor: float, split: int
+) -> None:
+    attribution = data("gelu", seed)
+    unused = torch.arange(6) < split
+    share = metrics.dummy(unused=unused)
+    both = share(attribution) + metrics.dummy(unused=~unused)(attribution)
+    torch.testing.assert_close(both, torch.ones_like(both))
+    torch.testing.assert_close(share(factor * attribution), share(attribution))
+    parts = (attribution[:, :split], attribution[:, split:])
+    masks = (torch.ones(split, dtype=torch.bool), torch.zeros(6 - split, dtype=torch.bool))
+    torch.testing.assert_close(metrics.dummy(unused=masks)(parts), share(attribution))
+
+
+def test_leaves_without_attributions_have_no_dummies() -> None:
+    measure = metrics.dummy(unused={"a": torch.tensor([True, False]), "ids": None})
+    attribution = {"a": torch.tensor([[1.0, 3.0]]), "ids": None}
+    assert torch.equal(measure(attribution), torch.tensor([0.25]))
+    with pytest.raises(attrib.AttribError, match="unused: structure"):
+        measure({"a": torch.ones(1, 2), "ids": torch.ones(1)})
+    with pytest.raises(attrib.AttribError, match="unused: must be boolean"):
+        metrics.dummy(unused=None)
+
+
+@few
+@given(kind=kinds, seed=seeds, factor=st.floats(0.1, 10))
+def test_the_difference_of_two_attributions_is_mutual_and_bounded(
+    kind: str, seed: int, factor: float
+) -> None:
+    x, one, other = (data(kind, seed + i) for i in range(3))
+    differ = lambda a, b: metrics.implementation_invariance(lambda x: a, lambda x: b)(x)
+    torch.testing.assert_close(differ(one, other), differ(other, one))
+    torch.testing.assert_close(differ(factor * one, factor * other), differ(one, other))
+    assert (differ(one, other) <= 2).all() and (differ(one, one) == 0).all()
+    torch.testing.assert_close(differ(one, -one), torch.full_like(differ(one, one), 2))
+    # Lengths a, b and the angle between them give the third side.
+    a, b = (t.flatten(1).norm(dim=1) for t in (one, other))
+    third = (a**2 + b**2 - 2 * (one * other).flatten(1).sum(1)).sqrt()
+    torch.testing.assert_close(differ(one, other), third / torch.maximum(a, b))
+
+
+@few
+@given(seed=seeds)
+def test_only_what_breaks_a_symmetry_has_a_gap(seed: int) -> None:
+    x, weights = data("gelu", seed), data("gelu", seed + 1, batch=())
+    flip = lambda x: x.flip(-1)
+    f = lambda x: (x * (weights + flip(weights))).sum(-1).tanh()
+    assert (metrics.symmetry(attrib.saliency(f), flip)(x) < 1e-12).all()
+    # The gradient of w . x is w everywhere, so that the gap is that of w and its mirror image.
+    gap = (weights - flip(weights)).norm() / weights.norm()
+    found = metrics.symmetry(attrib.saliency(lambda x: (x * weights).sum(-1)), flip)(x)
+    torch.testing.assert_close(found, gap.expand_as(found))
+
+
+@few
+@given(seed=seeds, a=st.floats(0.5, 2), b=st.floats(-2, -0.5))
+def test_a_quadratic_method_misses_linearity_by_twice_the_product(
+    seed: int, a: float, b: float
+) -> None:
+    x = data("gelu", seed)
+    f, g = (lambda x: a * x.sum(-1)), (lambda x: b * x.sum(-1))
+    squared = lambda f: lambda x: attrib.saliency(f)(x).square()
+    # (a - b)^2 is not a^2 - b^2: with one number everywhere, norms are sizes.
+    gap = abs((a - b) ** 2 - (a**2 - b**2)) / max((a - b) ** 2, abs(a**2 - b**2))
+    found = metrics.linearity(squared, f, g)(x)
+    torch.testing.assert_close(found, torch.full_like(found, gap))
+    assert (metrics.linearity(attrib.saliency, f, g)(x) < 1e-12).all()

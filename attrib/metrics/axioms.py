@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from attrib._checks import check_baseline, check_callable, check_count, check_input, describe
-from attrib._tree import features, leaves, leaves_for, tree_map
+from attrib._tree import differentiable, features, leaves, leaves_for, tree_map
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.gradient import score_of
 from attrib.metrics._calling import check_attribution, check_tensors, explaining, given_or_made
+from attrib.metrics._direction import named
 from attrib.metrics._statistics import norm_of, wide
 from attrib.scores import contrast
 from attrib.types import Attribute, Measure, Score, Tree
@@ -54,7 +55,7 @@ def completeness(f: Score, attribute: Attribute | None = None) -> Measure:
         >>> completeness(f)(attrib.integrated_gradients(f)(x), x).abs() < 1e-6
         tensor([True])
     """
-    return _completeness(f, attribute, lambda gap, rise: gap)
+    return named("completeness", _completeness(f, attribute, lambda gap, rise: gap))
 
 
 def sum_to_delta(f: Score, attribute: Attribute | None = None) -> Measure:
@@ -82,7 +83,9 @@ def sum_to_delta(f: Score, attribute: Attribute | None = None) -> Measure:
         >>> sum_to_delta(f)(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 2.0]]))
         tensor([0.2000])
     """
-    return _completeness(f, attribute, lambda gap, rise: _share(gap.abs(), rise.abs()))
+    return named(
+        "sum_to_delta", _completeness(f, attribute, lambda gap, rise: _share(gap.abs(), rise.abs()))
+    )
 
 
 def dummy(attribute: Attribute | None = None, *, unused: Any, batch_dims: int = 1) -> Measure:
@@ -113,8 +116,8 @@ def dummy(attribute: Attribute | None = None, *, unused: Any, batch_dims: int = 
         tensor([0.])
     """
     check_count(batch_dims, "batch_dims", least=0)
-    masks = leaves(unused)
-    if any(not isinstance(mask, Tensor) or mask.dtype != torch.bool for mask in masks):
+    masks = [mask for mask in leaves(unused) if mask is not None]
+    if not masks or any(not isinstance(mask, Tensor) or mask.dtype != torch.bool for mask in masks):
         raise AttribTypeError(
             f"unused: must be boolean tensors, got {describe(unused)}; true for the features that "
             "the score does not use",
@@ -124,7 +127,7 @@ def dummy(attribute: Attribute | None = None, *, unused: Any, batch_dims: int = 
     def measure(attribution: Tree) -> Tensor:
         parts = check_tensors(attribution)
         own = leaves_for(attribution, unused)
-        if own is None:
+        if own is None or any(p is not None and m is None for p, m in zip(parts, own, strict=True)):
             raise AttribValueError(
                 f"unused: structure differs from that of the attribution, got {describe(unused)} "
                 f"for {describe(attribution)}",
@@ -144,7 +147,7 @@ def dummy(attribute: Attribute | None = None, *, unused: Any, batch_dims: int = 
         wrong, whole = norm_of(given, batch_dims, 1), norm_of([s for s, _ in pairs], batch_dims, 1)
         return _share(wrong, whole).to(given[0].dtype)
 
-    return explaining(attribute, measure)
+    return named("dummy", explaining(attribute, measure))
 
 
 def symmetry(attribute: Attribute, swap: Callable[[Tree], Tree], *, batch_dims: int = 1) -> Measure:
@@ -176,11 +179,8 @@ def symmetry(attribute: Attribute, swap: Callable[[Tree], Tree], *, batch_dims: 
         >>> symmetry(saliency, lambda x: x.flip(-1))(torch.tensor([[2.0, 3.0]]))
         tensor([0.])
     """
-    check_callable(swap, "swap", "pass a function that exchanges features of x")
-    check_callable(attribute, "attribute", "pass an attribution, e.g. attrib.saliency(f)")
-    swapped: Attribute = lambda x, *args: attribute(swap(x), *args)
-    expected: Attribute = lambda x, *args: swap(attribute(x, *args))
-    return implementation_invariance(swapped, expected, batch_dims=batch_dims)
+    sides = symmetric_pair(attribute, swap)
+    return named("symmetry", implementation_invariance(*sides, batch_dims=batch_dims))
 
 
 def linearity(
@@ -213,11 +213,8 @@ def linearity(
         >>> linearity(attrib.saliency, f, g)(torch.tensor([[2.0, 3.0]]))
         tensor([0.])
     """
-    check_callable(method, "method", "pass a method such as attrib.saliency")
-    one, other = method(f), method(g)
-    minus: Callable[[Any, Any], Any] = lambda a, b: a - b
-    difference: Attribute = lambda x, *args: tree_map(minus, one(x, *args), other(x, *args))
-    return implementation_invariance(method(contrast(f, g)), difference, batch_dims=batch_dims)
+    sides = linear_pair(method, f, g)
+    return named("linearity", implementation_invariance(*sides, batch_dims=batch_dims))
 
 
 def implementation_invariance(
@@ -267,7 +264,29 @@ def implementation_invariance(
         sizes = (norm_of(own, batch_dims, 2) for own in (first, second))
         return _share(gap, torch.maximum(*sizes)).to(first[0].dtype)
 
-    return measure
+    return named("implementation_invariance", measure)
+
+
+def symmetric_pair(
+    attribute: Attribute, swap: Callable[[Tree], Tree]
+) -> tuple[Attribute, Attribute]:
+    """What `symmetry` compares: the attribution of what is swapped, and the swapped attribution."""
+    check_callable(swap, "swap", "pass a function that exchanges features of x")
+    check_callable(attribute, "attribute", "pass an attribution, e.g. attrib.saliency(f)")
+    swapped: Attribute = lambda x, *args: attribute(swap(x), *args)
+    expected: Attribute = lambda x, *args: swap(attribute(x, *args))
+    return swapped, expected
+
+
+def linear_pair(
+    method: Callable[[Score], Attribute], f: Score, g: Score
+) -> tuple[Attribute, Attribute]:
+    """What `linearity` compares: the attribution of the difference, and that of attributions."""
+    check_callable(method, "method", "pass a method such as attrib.saliency")
+    one, other = method(f), method(g)
+    minus: Callable[[Any, Any], Any] = lambda a, b: a - b
+    difference: Attribute = lambda x, *args: tree_map(minus, one(x, *args), other(x, *args))
+    return method(contrast(f, g)), difference
 
 
 def _completeness(
@@ -278,7 +297,10 @@ def _completeness(
 
     def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
         check_input(x, gradients=False)
-        start = check_baseline(baseline, x)
+        # Integers are hidden where they have attributions; elsewhere they are carried along.
+        pairs = zip(leaves(attribution), leaves(x), strict=False)
+        integers = any(p is not None and not differentiable(a) for p, a in pairs)
+        start = check_baseline(baseline, x, integers=integers)
         rise = score(x, *args) - score(tree_map(lambda b, a: b.expand(a.shape), start, x), *args)
         parts = check_attribution(attribution, x, rise.shape)
         summed = [wide(features(p, rise.ndim)).sum(-1) for p in parts if p is not None]
