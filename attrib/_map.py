@@ -110,6 +110,7 @@ def map_chunks(
                 waiting.append(chunk)
                 continue
             yield result
+            del chunk, result  # or they would live on while the next ones are made
             done += width
             report(done, points.total)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attrib._checks import check_number
+from attrib._checks import check_like, check_number
+from attrib._map import Points, draws
 from attrib._transforms import compiling, mapped
 from attrib._tree import differentiable, flatten, leaves, leaves_for, tree_map, unflatten
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Perturb, Tree
 
-__all__ = ["Stream", "check_scale", "fork", "gaussian", "uniform"]
+__all__ = ["Noise", "Stream", "check_scale", "drawn", "fork", "gaussian", "uniform"]
 
 
 class Stream:
@@ -71,6 +74,57 @@ def fork(generator: torch.Generator | None) -> torch.Generator | None:
     return torch.Generator(generator.device).manual_seed(int(seed))
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Adds independent noise to every entry: one draw, or several as one after another.
+
+    Attributes:
+        draw: `torch.randn` or `torch.rand`.
+        shaped: From these numbers to noise of scale one, in their place.
+        stream: Where they come from.
+        scale: A number, or a tree of numbers like ``x``.
+        name: What the scale is called.
+    """
+
+    draw: Callable[..., Tensor]
+    shaped: Callable[[Tensor], Tensor]
+    stream: Stream
+    scale: Any
+    name: str
+
+    def __call__(self, x: Tree, /) -> Tree:
+        return tree_map(lambda leaf: leaf[0], self.several(x, 1))
+
+    def several(self, x: Tree, samples: int) -> Tree:
+        """A tree like ``x`` with draws stacked on a leading axis."""
+        (parts, spec), scales = flatten(x), self.scales_for(x)
+        makers = [self._maker(leaf) for leaf in parts if differentiable(leaf)]
+        each = [[make() for make in makers] for _ in range(samples)]
+        draws = map(torch.stack, zip(*each, strict=True))
+
+        def perturbed(leaf: Any, scale: Any) -> Any:
+            if differentiable(leaf):
+                return leaf + self.shaped(next(draws)).mul_(check_number(scale, self.name))
+            return None if leaf is None else torch.stack([leaf] * samples)
+
+        return unflatten(spec, list(map(perturbed, parts, scales)))
+
+    def scales_for(self, x: Tree) -> list[Any]:
+        """The scale of every leaf."""
+        scales = leaves_for(x, self.scale)
+        if scales is None:
+            raise AttribValueError(
+                f"{self.name}: structure differs from that of x, got {len(leaves(self.scale))} "
+                f"numbers; pass one number, or a tree of {len(leaves(x))} numbers like x",
+                code=f"{self.name}.structure",
+            )
+        return scales
+
+    def _maker(self, leaf: Tensor) -> Callable[[], Tensor]:
+        kind = {"dtype": leaf.dtype, "device": leaf.device}
+        return partial(self.draw, leaf.shape, generator=self.stream.on(leaf.device), **kind)
+
+
 def gaussian(std: Any, *, generator: torch.Generator | None = None) -> Perturb:
     r"""Add independent normal noise of standard deviation `std`, :math:`x' = x + \varepsilon`.
 
@@ -91,15 +145,7 @@ def gaussian(std: Any, *, generator: torch.Generator | None = None) -> Perturb:
         torch.Size([2])
     """
     check_scale(std, "std")
-    stream = Stream(generator)
-
-    def noise(leaf: Tensor, scale: float) -> Tensor:
-        draw = torch.randn(
-            leaf.shape, generator=stream.on(leaf.device), dtype=leaf.dtype, device=leaf.device
-        )
-        return leaf + scale * draw
-
-    return lambda x: _leafwise(noise, x, std, "std")
+    return Noise(torch.randn, lambda draws: draws, Stream(generator), std, "std")
 
 
 def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb:
@@ -123,15 +169,37 @@ def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb
         True
     """
     check_scale(radius, "radius")
-    stream = Stream(generator)
+    return Noise(
+        torch.rand, lambda draws: draws.mul_(2).sub_(1), Stream(generator), radius, "radius"
+    )
 
-    def noise(leaf: Tensor, scale: float) -> Tensor:
-        draw = torch.rand(
-            leaf.shape, generator=stream.on(leaf.device), dtype=leaf.dtype, device=leaf.device
-        )
-        return leaf + scale * (2 * draw - 1)
 
-    return lambda x: _leafwise(noise, x, radius, "radius")
+def drawn(
+    perturb: Perturb, x: Tree, samples: int, point: Callable[[Any], Tree] = lambda found: found
+) -> Points:
+    """Draws of a perturbation, which do not depend on how they are chunked.
+
+    Args:
+        perturb: ``x -> x'``, called once for each draw.
+        x: What is perturbed.
+        samples: Number of draws.
+        point: Where the perturbed input is in what `perturb` returns.
+    """
+    if isinstance(perturb, Noise):
+        own = perturb
+        own.scales_for(x)  # refused before anything is evaluated
+
+        def take(start: int, stop: int) -> Tree:
+            return own.several(x, stop - start)
+
+        return Points(samples, take)
+
+    def draw() -> Tree:
+        found = perturb(x)
+        check_like(point(found), x, "perturb", "one draw for each call")
+        return found
+
+    return draws(draw, samples)
 
 
 def check_scale(scale: Any, name: str) -> None:
@@ -139,22 +207,6 @@ def check_scale(scale: Any, name: str) -> None:
     if scale is None:
         check_number(scale, name)
     tree_map(lambda s: check_number(s, name), scale)
-
-
-def _leafwise(noise: Callable[[Tensor, float], Tensor], x: Tree, scale: Any, name: str) -> Tree:
-    parts, spec = flatten(x)
-    scales = leaves_for(x, scale)
-    if scales is None:
-        raise AttribValueError(
-            f"{name}: structure differs from that of x, got {len(leaves(scale))} numbers; pass "
-            f"one number, or a tree of {len(parts)} numbers like x",
-            code=f"{name}.structure",
-        )
-    pairs = zip(parts, scales, strict=True)
-    return unflatten(
-        spec,
-        [noise(leaf, check_number(s, name)) if differentiable(leaf) else leaf for leaf, s in pairs],
-    )
 
 
 def _copy_of_global(device: torch.device) -> torch.Generator:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from attrib import perturb as perturbations
 from attrib._batched import baseline_of, called_like, stacked
-from attrib._checks import check_callable, check_count, check_input, check_like, describe
-from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
+from attrib._checks import check_callable, check_count, check_input, describe
+from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
 from attrib._tree import differentiable, flatten, leaves_for, tree_map, unflatten
 from attrib.errors import AttribValueError
 from attrib.reducers import mean, second_moment, variance
@@ -271,14 +271,7 @@ def _smooth(
         check_input(x, gradients=False)
         if role == "baseline" and args:
             args = (_whole(args[0], x), *args[1:])
-        perturbed = perturb()
-
-        def draw() -> Tree:
-            drawn = perturbed(x)
-            check_like(drawn, x, "perturb", "one draw for each call")
-            return drawn
-
-        points = draws(draw, samples)
+        points = perturbations.drawn(perturb(), x, samples)
         return reduce(map_chunks(stacked(attribute, *args), points, chunk_size=chunk_size, like=x))
 
     return called_like(attribute, smoothed)

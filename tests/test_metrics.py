@@ -7,6 +7,7 @@ import inspect
 import re
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,7 +19,10 @@ from attrib import games, metrics
 from attrib.metrics import DIRECTION
 from laws.networks import data, network
 
-HELPERS = {"curve", "hiding", "linear_imputation", "pearson", "randomisation_curve", "spearman"}
+HELPERS = {
+    *("compare", "curve", "hiding", "linear_imputation", "pearson", "randomisation_curve"),
+    "spearman",
+}
 
 
 class Case(NamedTuple):
@@ -187,6 +191,13 @@ def test_every_measure_has_a_direction_a_law_and_says_so() -> None:
         assert "References:" in text and re.search(r"https://", text), name
 
 
+@cases
+def test_a_measure_states_its_direction(name: str) -> None:
+    model, f, _ = setting()
+    measure: Any = CASES[name].make(f, model)
+    assert measure.better == DIRECTION[name]
+
+
 def test_the_directions_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         DIRECTION["infidelity"] = "higher"  # type: ignore[index]
@@ -236,6 +247,20 @@ def test_nothing_is_changed_and_the_same_seed_gives_the_same(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@cases
+def test_four_threads_measure_what_one_does(name: str) -> None:
+    case = CASES[name]
+    model, f, x = setting()
+
+    def measured(turn: int) -> Tensor:
+        with torch.no_grad():  # of this thread
+            return case.call(case.make(f, model), x)
+
+    alone = measured(0)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(torch.equal(found, alone) for found in pool.map(measured, range(8)))
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.differentiable])
@@ -290,6 +315,11 @@ def test_further_arguments_go_to_the_score_and_to_the_attribution() -> None:
         made = metrics.deletion(f, attribute)(x, 0.5, scale)
         given = metrics.deletion(f)(attribute(x, *own), x, 0.5, scale)
         assert torch.equal(made, given)
+
+
+def test_a_function_without_a_signature_takes_no_baseline() -> None:
+    _, f, x = setting()
+    assert torch.equal(metrics.deletion(f, torch.sin)(x, 0.3), metrics.deletion(f)(x.sin(), x, 0.3))
 
 
 def test_a_set_of_baselines_is_to_be_bound() -> None:

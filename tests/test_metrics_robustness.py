@@ -220,3 +220,30 @@ def test_bad_options_are_refused(options: dict[str, Any], code: str) -> None:
 def test_a_perturbation_of_another_shape_is_refused() -> None:
     with pytest.raises(attrib.AttribError, match="perturb: must return a tree like x"):
         metrics.max_sensitivity(lambda x: x, lambda x: x[:1])(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("name", [*SENSITIVITIES, "local_lipschitz"])
+def test_one_example_says_that_it_has_no_batch(name: str) -> None:
+    factory = getattr(metrics, name)
+    saliency, move = attrib.saliency(lambda x: x.sin()), lambda x: x + 1
+    with pytest.raises(attrib.AttribError, match="pass batch_dims=0") as refused:
+        factory(saliency, move)(torch.tensor(0.5))
+    assert refused.value.code == "attribution.shape"
+    assert factory(saliency, move, batch_dims=0)(torch.tensor(0.5)).shape == ()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda f, noise: metrics.max_sensitivity(attrib.saliency(f), noise),
+        lambda f, noise: lambda x: metrics.infidelity(f, None, noise)(x, x),
+    ],
+)
+def test_noise_that_does_not_fit_is_refused_before_the_model_is_called(measure: Any) -> None:
+    def f(x: Tensor) -> Tensor:
+        raise AssertionError
+
+    noise, x = attrib.perturb.gaussian((0.1, 0.2)), torch.ones(2, 3)
+    with pytest.raises(attrib.AttribError) as refused:
+        measure(f, noise)(x)
+    assert refused.value.code == "std.structure"

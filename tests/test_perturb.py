@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor
 
 import attrib
@@ -94,6 +95,22 @@ def test_no_noise_is_no_change(make: Any) -> None:
 def test_the_generator_decides_the_draws(make: Any) -> None:
     assert torch.equal(make(1.0, generator=seeded())(X), make(1.0, generator=seeded())(X))
     assert not torch.equal(make(1.0, generator=seeded())(X), make(1.0, generator=seeded(1))(X))
+
+
+@each
+@pytest.mark.parametrize("shape", [(), (5,), (3, 16), (7, 33)])
+def test_draws_in_chunks_are_those_one_after_another(make: Any, shape: tuple[int, ...]) -> None:
+    """Leaf by leaf, draw by draw, whatever is made at once; in any other way of calling, too."""
+    x = (torch.ones(shape), torch.arange(3), {"a": torch.zeros(2, 3, dtype=torch.float64)})
+    perturb = make(0.5, generator=seeded())
+    each = [pytree.tree_leaves(perturb(x)) for _ in range(7)]
+    points = attrib.perturb.drawn(make(0.5, generator=seeded()), x, 7)
+    chunks = [pytree.tree_leaves(points.take(*ends)) for ends in ((0, 1), (1, 5), (5, 7))]
+    for leaf, found in zip(zip(*each, strict=True), zip(*chunks, strict=True), strict=True):
+        assert torch.equal(torch.cat(found), torch.stack(leaf))
+    own = make(0.5, generator=seeded())
+    called = attrib.perturb.drawn(lambda y: own(y), x, 7)
+    assert torch.equal(called.take(0, 7)[0], torch.stack([leaves[0] for leaves in each]))
 
 
 @each

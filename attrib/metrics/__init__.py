@@ -2,6 +2,7 @@
 
 from attrib.metrics._direction import DIRECTION
 from attrib.metrics._statistics import pearson, spearman
+from attrib.metrics._table import Comparison
 from attrib.metrics.axioms import (
     completeness,
     dummy,
@@ -10,6 +11,7 @@ from attrib.metrics.axioms import (
     sum_to_delta,
     symmetry,
 )
+from attrib.metrics.compare import compare
 from attrib.metrics.complexity import effective_complexity, entropy, sparseness
 from attrib.metrics.correlation import (
     faithfulness_correlation,
@@ -42,6 +44,7 @@ from attrib.metrics.stability import (
 
 __all__ = [
     "DIRECTION",
+    "Comparison",
     "Curve",
     "Perturbed",
     "agreement",
@@ -49,6 +52,7 @@ __all__ = [
     "average_drop",
     "average_increase",
     "average_sensitivity",
+    "compare",
     "completeness",
     "comprehensiveness",
     "curve",

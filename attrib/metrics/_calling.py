@@ -16,6 +16,7 @@ from attrib.types import Attribute, Measure, Tree
 
 __all__ = [
     "check_attribution",
+    "check_batch_dims",
     "check_tensors",
     "explaining",
     "featurewise",
@@ -124,14 +125,19 @@ def featurewise(attribution: Any, batch_dims: int) -> Tensor:
         AttribValueError: If a leaf has fewer dimensions than the batch.
     """
     parts = [part for part in check_tensors(attribution) if part is not None]
+    check_batch_dims(parts, batch_dims)
+    rows = [features(part, batch_dims) for part in parts]
+    return rows[0] if len(rows) == 1 else torch.cat(rows, -1)
+
+
+def check_batch_dims(parts: list[Tensor], batch_dims: int) -> None:
+    """Refuse leaves that have no such batch dimensions."""
     if any(part.ndim < batch_dims for part in parts):
         raise AttribValueError(
-            f"attribution: fewer dimensions than batch_dims, got {describe(attribution)}; pass "
+            f"attribution: fewer dimensions than batch_dims, got {describe(parts)}; pass "
             f"batch_dims=0 for one example without a batch dimension, not {batch_dims}",
             code="attribution.shape",
         )
-    rows = [features(part, batch_dims) for part in parts]
-    return rows[0] if len(rows) == 1 else torch.cat(rows, -1)
 
 
 def unfolded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["DIRECTION"]
+from attrib.types import Measure
 
-DIRECTION: Mapping[str, Literal["higher", "lower", "zero"]] = MappingProxyType(
+__all__ = ["DIRECTION", "Direction", "better_of", "named"]
+
+Direction: TypeAlias = Literal["higher", "lower", "zero"]
+
+DIRECTION: Mapping[str, Direction] = MappingProxyType(
     {
         "agreement": "lower",
         "aopc": "higher",
@@ -51,3 +55,15 @@ DIRECTION: Mapping[str, Literal["higher", "lower", "zero"]] = MappingProxyType(
 )
 """Whether ``"higher"`` or ``"lower"`` values of a measure are better, or those close to
 ``"zero"``, by the name of the measure."""
+
+
+def named(name: str, measure: Measure) -> Measure:
+    """A measure that says of itself which of its values are better, by its name in `DIRECTION`."""
+    own: Any = measure
+    own.better = DIRECTION[name]
+    return measure
+
+
+def better_of(measure: Measure) -> Direction | None:
+    """Which values of a measure are better, if it says so."""
+    return getattr(measure, "better", None)

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from attrib._batched import stacked
-from attrib._checks import check_callable, check_count, check_input, check_like
-from attrib._map import ChunkSize, check_chunk_size, draws, map_chunks
+from attrib._checks import check_callable, check_count, check_input
+from attrib._map import ChunkSize, check_chunk_size, map_chunks
 from attrib._tree import differentiable, leaves
-from attrib.metrics._calling import check_tensors, unfolded
+from attrib.metrics._calling import check_batch_dims, check_tensors, unfolded
+from attrib.perturb import drawn
 from attrib.types import Attribute, Measure, Perturb, Reducer, Tree
 
 __all__ = ["Compare", "compared", "differences", "floating"]
@@ -38,19 +39,16 @@ def compared(
 
     def measure(x: Tree, *args: Any) -> Tensor:
         check_input(x, gradients=False)
+        points = drawn(perturb, x, samples)
         base = _present(attribute(x, *args))
+        check_batch_dims(base, batch_dims)
         compare = comparison(x, args, base)
         over = stacked(attribute if batch_dims else unfolded(attribute), *args)
-
-        def draw() -> Tree:
-            drawn = perturb(x)
-            check_like(drawn, x, "perturb", "one draw for each call")
-            return drawn
 
         def kernel(points: Tree) -> Tensor:
             return compare(points, _present(over(points)), batch_dims + 1)
 
-        chunks = map_chunks(kernel, draws(draw, samples), chunk_size=chunk_size, like=x)
+        chunks = map_chunks(kernel, points, chunk_size=chunk_size, like=x)
         return reduce(chunks).to(base[0].dtype)
 
     return measure

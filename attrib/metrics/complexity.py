@@ -14,6 +14,7 @@ from attrib.games.game import game
 from attrib.games.groups import Groups
 from attrib.gradient import score_of
 from attrib.metrics._calling import explaining, featurewise, given_or_made
+from attrib.metrics._direction import named
 from attrib.metrics._hiding import check_groups, inserted, player_values, ranks_of, scores_of
 from attrib.metrics._statistics import wide
 from attrib.types import Attribute, Measure, Score, Tree
@@ -59,7 +60,7 @@ def sparseness(attribute: Attribute | None = None, *, batch_dims: int = 1) -> Me
         return (weighted / (count * sizes.sum(-1))).to(rows.dtype)
 
     check_count(batch_dims, "batch_dims", least=0)
-    return explaining(attribute, measure)
+    return named("sparseness", explaining(attribute, measure))
 
 
 def entropy(attribute: Attribute | None = None, *, batch_dims: int = 1) -> Measure:
@@ -93,7 +94,7 @@ def entropy(attribute: Attribute | None = None, *, batch_dims: int = 1) -> Measu
         return (0 - torch.xlogy(shares, shares).sum(-1)).to(rows.dtype)
 
     check_count(batch_dims, "batch_dims", least=0)
-    return explaining(attribute, measure)
+    return named("entropy", explaining(attribute, measure))
 
 
 def effective_complexity(
@@ -168,4 +169,4 @@ def effective_complexity(
         enough = (losses <= tol).to(torch.int8).argmax(0).to(losses.dtype)
         return enough.where(~losses.isnan().any(0), losses[0] * torch.nan)
 
-    return given_or_made(attribute, measure)
+    return named("effective_complexity", given_or_made(attribute, measure))

@@ -16,6 +16,7 @@ from attrib.games.ablation import all_but_one
 from attrib.games.game import Game, game
 from attrib.games.groups import Groups
 from attrib.metrics._calling import given_or_made
+from attrib.metrics._direction import named
 from attrib.metrics._hiding import check_groups, player_values
 from attrib.metrics._statistics import correlation_of, pearson, wide
 from attrib.perturb import Stream, fork
@@ -66,7 +67,10 @@ def faithfulness_correlation(
         tensor(True)
     """
     task: Any = {"samples": samples, "groups": groups, "chunk_size": chunk_size}
-    return sensitivity_n(f, attribute, sizes=[size], generator=generator, **task)
+    return named(
+        "faithfulness_correlation",
+        sensitivity_n(f, attribute, sizes=[size], generator=generator, **task),
+    )
 
 
 def sensitivity_n(
@@ -130,7 +134,7 @@ def sensitivity_n(
         each = [_correlation(v, values, size, samples, stream) for size in hidden]
         return torch.stack(each).mean(0).to(v.dtype)
 
-    return given_or_made(attribute, measure)
+    return named("sensitivity_n", given_or_made(attribute, measure))
 
 
 def faithfulness_estimate(
@@ -176,7 +180,7 @@ def faithfulness_estimate(
         lost = (found[0] - found[1:]).movedim(0, -1)
         return pearson(values, wide(lost)).to(v.dtype)
 
-    return given_or_made(attribute, measure)
+    return named("faithfulness_estimate", given_or_made(attribute, measure))
 
 
 def _correlation(v: Game, values: Tensor, size: int, samples: int, stream: Stream) -> Tensor:

@@ -13,6 +13,7 @@ from attrib._map import ChunkSize, check_chunk_size
 from attrib.games.game import game
 from attrib.games.groups import Groups
 from attrib.metrics._calling import given_or_made
+from attrib.metrics._direction import named
 from attrib.metrics._hiding import (
     check_groups,
     inserted,
@@ -144,7 +145,7 @@ def deletion(
         tensor(1.5000)
     """
     call = curve(f, attribute, steps=steps, groups=groups, chunk_size=chunk_size)
-    return lambda *args: call(*args).area
+    return named("deletion", lambda *args: call(*args).area)
 
 
 def insertion(
@@ -184,7 +185,7 @@ def insertion(
         tensor(2.5000)
     """
     call = curve(f, attribute, insert=True, steps=steps, groups=groups, chunk_size=chunk_size)
-    return lambda *args: call(*args).area
+    return named("insertion", lambda *args: call(*args).area)
 
 
 def aopc(
@@ -229,7 +230,7 @@ def aopc(
         scores = call(*args).scores
         return (scores[0] - scores).mean(0)
 
-    return measure
+    return named("aopc", measure)
 
 
 def deletion_gap(
@@ -273,4 +274,4 @@ def deletion_gap(
         data = (attribution, x, baseline, *args)
         return least(*data).area - most(*data).area
 
-    return given_or_made(attribute, measure)
+    return named("deletion_gap", given_or_made(attribute, measure))

@@ -16,6 +16,7 @@ from attrib.games.game import game
 from attrib.games.groups import Groups
 from attrib.gradient import score_of
 from attrib.metrics._calling import check_attribution, featurewise, given_or_made
+from attrib.metrics._direction import named
 from attrib.metrics._hiding import (
     check_groups,
     inserted,
@@ -75,7 +76,7 @@ def comprehensiveness(
         >>> measure(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 3.0]))
         tensor(3.)
     """
-    return _erased(f, attribute, shares, groups, chunk_size, removed)
+    return named("comprehensiveness", _erased(f, attribute, shares, groups, chunk_size, removed))
 
 
 def sufficiency(
@@ -112,7 +113,7 @@ def sufficiency(
         >>> measure(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 3.0]))
         tensor(1.)
     """
-    return _erased(f, attribute, shares, groups, chunk_size, inserted)
+    return named("sufficiency", _erased(f, attribute, shares, groups, chunk_size, inserted))
 
 
 def monotonicity(
@@ -156,7 +157,7 @@ def monotonicity(
         rises = climb(attribution, x, baseline, *args).scores.diff(dim=0)
         return torch.where(rises.isnan(), rises, (rises >= 0).to(rises.dtype)).mean(0)
 
-    return given_or_made(attribute, measure)
+    return named("monotonicity", given_or_made(attribute, measure))
 
 
 def average_drop(f: Score, attribute: Attribute | None = None) -> Measure:
@@ -187,7 +188,10 @@ def average_drop(f: Score, attribute: Attribute | None = None) -> Measure:
         >>> average_drop(lambda x: x.sum(-1))(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 3.0]))
         tensor(0.2500)
     """
-    return _behind_map(f, attribute, lambda full, seen: ratio((full - seen).clamp_min(0), full))
+    return named(
+        "average_drop",
+        _behind_map(f, attribute, lambda full, seen: ratio((full - seen).clamp_min(0), full)),
+    )
 
 
 def average_increase(f: Score, attribute: Attribute | None = None) -> Measure:
@@ -215,7 +219,10 @@ def average_increase(f: Score, attribute: Attribute | None = None) -> Measure:
         >>> average_increase(lambda x: -x[..., 0])(x, x)
         tensor(1.)
     """
-    return _behind_map(f, attribute, lambda full, seen: (full < seen).to(full.dtype))
+    return named(
+        "average_increase",
+        _behind_map(f, attribute, lambda full, seen: (full < seen).to(full.dtype)),
+    )
 
 
 def _erased(

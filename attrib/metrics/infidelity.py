@@ -15,11 +15,11 @@ from attrib._checks import (
     check_choice,
     check_count,
     check_input,
-    check_like,
     check_number,
+    check_values,
     describe,
 )
-from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
+from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
 from attrib._tree import copied, differentiable, features, leaves
 from attrib.errors import AttribValueError
 from attrib.games._coalitions import random_rows
@@ -27,9 +27,10 @@ from attrib.games.game import Game, game
 from attrib.games.groups import Groups
 from attrib.gradient import score_of
 from attrib.metrics._calling import check_attribution, check_tensors, given_or_made, unfolded
+from attrib.metrics._direction import named
 from attrib.metrics._hiding import check_groups, player_values
 from attrib.metrics._statistics import ratio, residual_of, wide
-from attrib.perturb import Stream, fork
+from attrib.perturb import Stream, drawn, fork
 from attrib.reducers import mean
 from attrib.types import Attribute, Measure, Perturb, Score, Tree
 
@@ -151,12 +152,12 @@ def infidelity(
         else:
             check_input(x, gradients=False)
             start = check_baseline(baseline, x) if form == "global" else None
-            score = score_of(f, own=True)
-            full = score(copied(x), *args)
+            points, score = drawn(draw, x, samples, _point), score_of(f, own=True)
+            full, _ = check_values(score(copied(x), *args))
             over = stacked(score if full.ndim else unfolded(score), *args)
             pairs = map_chunks(
                 _comparing(attribution, x, start, full, over),
-                draws(lambda: _drawn(draw, x), samples),
+                points,
                 chunk_size=chunk_size,
                 like=x,
             )
@@ -165,14 +166,11 @@ def infidelity(
             return residual_of(both).to(full.dtype)
         return mean((foretold - lost).square() for foretold, lost in both).to(full.dtype)
 
-    return given_or_made(attribute, measure)
+    return named("infidelity", given_or_made(attribute, measure))
 
 
-def _drawn(perturb: Callable[[Tree], Any], x: Tree) -> Tree:
-    drawn = perturb(x)
-    point = drawn.x if isinstance(drawn, Perturbed) else drawn
-    check_like(point, x, "perturb", "one draw for each call, or Perturbed(x, change)")
-    return drawn
+def _point(found: Any) -> Tree:
+    return found.x if isinstance(found, Perturbed) else found
 
 
 def _comparing(

@@ -11,6 +11,7 @@ from torch import Tensor
 from attrib._checks import check_count, check_number
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.metrics._calling import check_tensors, explaining
+from attrib.metrics._direction import named
 from attrib.metrics._hiding import ranks_of
 from attrib.metrics._statistics import wide
 from attrib.types import Attribute, Measure
@@ -59,7 +60,7 @@ def pointing_game(
         far = (places - places[best]).square().sum(-1)
         return (inside & (far <= tolerance**2)).any(-1)
 
-    return _located(attribute, batch_dims, hit)
+    return named("pointing_game", _located(attribute, batch_dims, hit))
 
 
 def relevance_mass(attribute: Attribute | None = None, *, batch_dims: int = 1) -> Measure:
@@ -92,7 +93,7 @@ def relevance_mass(attribute: Attribute | None = None, *, batch_dims: int = 1) -
         positive = values.clamp_min(0)
         return (positive * inside).sum(-1) / positive.sum(-1)
 
-    return _located(attribute, batch_dims, mass)
+    return named("relevance_mass", _located(attribute, batch_dims, mass))
 
 
 def relevance_rank(attribute: Attribute | None = None, *, batch_dims: int = 1) -> Measure:
@@ -122,7 +123,7 @@ def relevance_rank(attribute: Attribute | None = None, *, batch_dims: int = 1) -
         size = inside.sum(-1)
         return (inside & (ranks_of(values) < size.unsqueeze(-1))).sum(-1) / size
 
-    return _located(attribute, batch_dims, rank)
+    return named("relevance_rank", _located(attribute, batch_dims, rank))
 
 
 def top_k(attribute: Attribute | None = None, *, k: int, batch_dims: int = 1) -> Measure:
@@ -157,7 +158,7 @@ def top_k(attribute: Attribute | None = None, *, k: int, batch_dims: int = 1) ->
             )
         return (inside & (ranks_of(values) < count)).sum(-1) / count
 
-    return _located(attribute, batch_dims, among)
+    return named("top_k", _located(attribute, batch_dims, among))
 
 
 def iou(
@@ -192,7 +193,7 @@ def iou(
         large = (values >= share * values.amax(-1, keepdim=True)) & (values > 0)
         return (large & inside).sum(-1) / (large | inside).sum(-1)
 
-    return _located(attribute, batch_dims, overlap)
+    return named("iou", _located(attribute, batch_dims, overlap))
 
 
 def _located(

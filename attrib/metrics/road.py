@@ -18,6 +18,7 @@ from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games.game import game
 from attrib.games.groups import patches
 from attrib.metrics._calling import given_or_made
+from attrib.metrics._direction import named
 from attrib.metrics._hiding import player_values, ranks_of, removed, scores_of
 from attrib.perturb import Stream, fork
 from attrib.types import Attribute, Measure, Score
@@ -101,7 +102,7 @@ def road(
         pairs = v.over_pairs(Points(kept.total, take))
         return scores_of(pairs, values).mean(0)
 
-    return given_or_made(attribute, measure)
+    return named("road", given_or_made(attribute, measure))
 
 
 def linear_imputation(x: Tensor, missing: Tensor) -> Tensor:

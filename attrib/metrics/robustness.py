@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attrib._map import ChunkSize
+from attrib.metrics._direction import named
 from attrib.metrics._moving import Compare, compared, differences, floating
 from attrib.metrics._statistics import Norm, check_norm, norm_of, ratio
 from attrib.reducers import maximum, mean
@@ -61,8 +62,9 @@ def max_sensitivity(
         >>> max_sensitivity(saliency, attrib.perturb.uniform(0.1))(torch.zeros(1, 2))
         tensor([0.])
     """
-    return _sensitivity(
-        attribute, perturb, samples, norm, relative, batch_dims, chunk_size, maximum
+    return named(
+        "max_sensitivity",
+        _sensitivity(attribute, perturb, samples, norm, relative, batch_dims, chunk_size, maximum),
     )
 
 
@@ -105,7 +107,10 @@ def average_sensitivity(
         >>> average_sensitivity(saliency, attrib.perturb.uniform(0.1))(torch.zeros(1, 2))
         tensor([0.])
     """
-    return _sensitivity(attribute, perturb, samples, norm, relative, batch_dims, chunk_size, mean)
+    return named(
+        "average_sensitivity",
+        _sensitivity(attribute, perturb, samples, norm, relative, batch_dims, chunk_size, mean),
+    )
 
 
 def local_lipschitz(
@@ -155,7 +160,10 @@ def local_lipschitz(
 
         return compare
 
-    return compared(attribute, perturb, slope, samples, batch_dims, chunk_size, maximum)
+    return named(
+        "local_lipschitz",
+        compared(attribute, perturb, slope, samples, batch_dims, chunk_size, maximum),
+    )
 
 
 def _sensitivity(

@@ -14,6 +14,7 @@ from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._tree import leaves
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.metrics._calling import featurewise
+from attrib.metrics._direction import named
 from attrib.metrics._models import parameters_by_module, with_parameters
 from attrib.metrics._statistics import spearman
 from attrib.perturb import Stream, fork
@@ -75,7 +76,7 @@ def agreement(
             )
         return similarity(one, two)
 
-    return measure
+    return named("agreement", measure)
 
 
 def parameter_randomisation(
@@ -138,7 +139,7 @@ def parameter_randomisation(
     def measure(x: Tree, *args: Any) -> Tensor:
         return torch.stack(list(call(x, *args).values())).mean(0)
 
-    return measure
+    return named("parameter_randomisation", measure)
 
 
 def randomisation_curve(
@@ -282,7 +283,7 @@ def random_logit(
         one, other = (featurewise(method(c)(x, *args), batch_dims) for c in both)
         return similarity(one, other)
 
-    return measure
+    return named("random_logit", measure)
 
 
 def _forgetful(

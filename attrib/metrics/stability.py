@@ -11,6 +11,7 @@ from torch import Tensor
 from attrib._batched import stacked
 from attrib._checks import check_callable, check_number
 from attrib._map import ChunkSize
+from attrib.metrics._direction import named
 from attrib.metrics._moving import Compare, compared, differences, floating
 from attrib.metrics._statistics import Norm, check_norm, norm_of, ratio
 from attrib.reducers import maximum
@@ -69,8 +70,11 @@ def relative_input_stability(
         >>> relative_input_stability(saliency, lambda x: 1.5 * x)(torch.ones(1, 4))
         tensor([1.])
     """
-    return _stability(
-        attribute, perturb, None, samples, norm, eps, predict, batch_dims, chunk_size, True
+    return named(
+        "relative_input_stability",
+        _stability(
+            attribute, perturb, None, samples, norm, eps, predict, batch_dims, chunk_size, True
+        ),
     )
 
 
@@ -121,17 +125,20 @@ def relative_representation_stability(
         tensor([0.3333])
     """
     check_callable(representation, "representation", "pass e.g. attrib.activation(model, 'layer3')")
-    return _stability(
-        attribute,
-        perturb,
-        representation,
-        samples,
-        norm,
-        eps,
-        predict,
-        batch_dims,
-        chunk_size,
-        True,
+    return named(
+        "relative_representation_stability",
+        _stability(
+            attribute,
+            perturb,
+            representation,
+            samples,
+            norm,
+            eps,
+            predict,
+            batch_dims,
+            chunk_size,
+            True,
+        ),
     )
 
 
@@ -181,8 +188,11 @@ def relative_output_stability(
         tensor([0.3333])
     """
     check_callable(outputs, "outputs", "pass the model")
-    return _stability(
-        attribute, perturb, outputs, samples, norm, eps, predict, batch_dims, chunk_size, False
+    return named(
+        "relative_output_stability",
+        _stability(
+            attribute, perturb, outputs, samples, norm, eps, predict, batch_dims, chunk_size, False
+        ),
     )
 
 
