@@ -11,6 +11,7 @@ __all__ = [
     "AttribValueError",
     "Cancelled",
     "NonFiniteWarning",
+    "PlotWarning",
     "add_note",
 ]
 
@@ -52,6 +53,10 @@ class Cancelled(Exception):
 
 class NonFiniteWarning(UserWarning):
     """A score is NaN or infinite, so that the attributions of its example mean nothing."""
+
+
+class PlotWarning(UserWarning):
+    """A picture shows less than it seems to: nothing, NaN, or numbers that had to be rescaled."""
 
 
 def add_note(error: BaseException, note: str) -> None:

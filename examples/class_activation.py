@@ -35,7 +35,7 @@ LEGEND = (
     "Orange raises the logit of the class, blue lowers it, purple is a size without a sign. Maps "
     "are upsampled from the places of a layer; scales are in logits per place, that of "
     f"Ablation-CAM in logits times activations. For display, maps are averaged over {SOFTEN} "
-    "pixels, and full colour stands for the 99.5th percentile."
+    "pixels, and full colour stands for the 99th percentile."
 )
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     # Half of the cores: threads that find theirs busy with something else hold up all the others.
     torch.set_num_threads(max(1, min(4, torch.get_num_threads() // 2)))
 
-    model, names = with_relus(efficientnet_lite0()), class_names()
+    model, names = efficientnet_lite0(), class_names()
     with torch.no_grad():  # with gradients on, every map would keep its graph for training
         explained = [explain(model, names, name) for name in PHOTOS]
         pair = explain_difference(model, names, *TWO_CLASSES)
@@ -114,24 +114,6 @@ def explain_difference(
     for label, raises in zip(classes, (-difference, difference), strict=True):
         print(f"{name}, for “{label}”: {centre(raises):.0%} of the width from the left")
     return Explained(photo, "\n".join(verdict), pictures)
-
-
-def with_relus(model: nn.Module) -> nn.Module:
-    """Write every ReLU6 as a ReLU and a ceiling, which is the same function.
-
-    Guided backpropagation is about ReLUs: of any other activation it follows the gradient.
-    """
-    for module in model.modules():
-        if isinstance(getattr(module, "_swish", None), nn.ReLU6):
-            module._swish = nn.Sequential(nn.ReLU(), Ceiling())
-    return model
-
-
-class Ceiling(nn.Module):
-    """The smaller of the input and 6."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(max=6)
 
 
 def in_pixels(cam: Tensor) -> Tensor:

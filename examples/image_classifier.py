@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 import assets
 import attrib
+from attrib import plot
 from attrib.types import Attribute, Score
-from drawing import below, blur, new_figure, overlay, save, signed_number
+from drawing import below, blur, new_figure, save, signed_number
 
 PHOTOS = ("cat", "espresso", "daisy", "palace")
 TWO_CLASSES = ("palace", ("palace", "lakeside"))
@@ -32,7 +33,7 @@ SOFTEN = 2.5  # pixels, for display only: single pixels of a ReLU network flicke
 LEGEND = (
     "Orange raises the logit of the class, blue lowers it; scales are in logits per pixel. "
     "The baseline is the blurred photo. For display, maps are averaged over "
-    f"{SOFTEN} pixels, and full colour stands for the 99.5th percentile."
+    f"{SOFTEN} pixels, and full colour stands for the 99th percentile."
 )
 
 
@@ -162,17 +163,18 @@ def draw(explained: Sequence[Explained], path: Path, legend: str = LEGEND) -> Pa
     """Draw a row for each photo: the photo, then its attributions."""
     columns = 1 + len(explained[0].pictures)
     lines = textwrap.wrap(legend, 32 * columns)
-    figure = new_figure(2.15 * columns, 2.95 * len(explained) + 0.16 * len(lines) + 0.3)
+    figure = new_figure(2.15 * columns, 3.1 * len(explained) + 0.16 * len(lines) + 0.3)
     grid = figure.subplots(len(explained), columns, squeeze=False)
     for row, (photo, verdict, pictures) in zip(grid, explained, strict=True):
         row[0].imshow(photo.permute(1, 2, 0).numpy())
         row[0].set_axis_off()
         row[0].set_title("the network sees", fontsize=9)
-        below(row[0], verdict, scale=False)
+        below(row[0], verdict)
         for axes, (title, heat, note, signed_heat) in zip(row[1:], pictures, strict=True):
+            soft = blur(heat[None, None], SOFTEN)[0, 0]
+            sign = "all" if signed_heat else "absolute"
+            plot.image(soft, photo, sign=sign, unit=note, ax=axes)
             axes.set_title(title, fontsize=9)
-            overlay(axes, photo, blur(heat[None, None], SOFTEN)[0, 0], signed=signed_heat)
-            below(axes, note)
     figure.supxlabel("\n".join(["", *lines]), fontsize=8)
     return save(figure, path)
 

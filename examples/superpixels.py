@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 import assets
 import attrib
-from attrib import games
+from attrib import games, plot
 from attrib.types import Attribute, Score
-from drawing import bars, below, blur, new_figure, overlay, save, signed_number
+from drawing import blur, new_figure, save, signed_number
 from image_classifier import BLUR, class_names, efficientnet_lite0, load, to_input
 
 QUESTIONS = (("espresso", ("espresso",)), ("palace", ("palace", "lakeside")))
@@ -114,15 +113,15 @@ def draw(explained: Sequence[Explained], path: Path) -> Path:
     figure = new_figure(8.6, 3.05 * len(explained) + 0.4)
     grid = figure.subplots(len(explained), 3, width_ratios=(1, 1, 1.1))
     for (left, middle, right), one in zip(grid, explained, strict=True):
-        outlined(left, one)
-        left.set_title(f"“{one.label}”, {one.probability:.0%}", fontsize=9)
-        middle.set_title("Shapley values of superpixels", fontsize=9)
-        overlay(middle, one.photo, one.values[one.places])
-        below(middle, in_words(one))
         names = [str(place + 1) for place in range(NUMBERED)]
-        bars(right, names, one.values[:NUMBERED], one.errors[:NUMBERED])
+        labels = dict(enumerate(names + [""] * (len(one.values) - NUMBERED)))
+        plot.mask(one.photo, one.places, labels=labels, ax=left)
+        left.set_title(f"“{one.label}”, {one.probability:.0%}", fontsize=9)
+        plot.image(one.values[one.places], one.photo, unit=in_words(one), ax=middle)
+        middle.set_title("Shapley values of superpixels", fontsize=9)
+        largest, unit = one.values[:NUMBERED], "logits, with two standard errors"
+        plot.bar(names, largest, error=one.errors[:NUMBERED], sort=False, unit=unit, ax=right)
         right.set_title(f"the {NUMBERED} largest", fontsize=9)
-        right.set_xlabel("logits, with two standard errors", fontsize=8)
     figure.supxlabel(
         "Orange raises the logit of the class, blue lowers it. What is hidden is blurred. "
         f"KernelSHAP from {SAMPLES} photos with hidden superpixels,\nwhich the two classes of the "
@@ -130,19 +129,6 @@ def draw(explained: Sequence[Explained], path: Path) -> Path:
         fontsize=8,
     )
     return save(figure, path)
-
-
-def outlined(axes: Axes, one: Explained) -> None:
-    """Draw a photo with the edges of its superpixels, and the numbers of the largest."""
-    edges = torch.zeros_like(one.places, dtype=torch.bool)
-    edges[1:] |= one.places[1:] != one.places[:-1]
-    edges[:, 1:] |= one.places[:, 1:] != one.places[:, :-1]
-    axes.imshow(one.photo.where(~edges, 1.0).permute(1, 2, 0).numpy())
-    axes.set_axis_off()
-    for place in range(NUMBERED):
-        y, x = (one.places == place).nonzero().double().mean(0).tolist()
-        box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "linewidth": 0.5}
-        axes.text(x, y, str(place + 1), ha="center", va="center", fontsize=7, bbox=box)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor
 
 import attrib
+from attrib import plot
 from attrib.types import Estimate, Score
-from drawing import MAGNITUDE, bars, new_figure, save, signed_number
+from drawing import MAGNITUDE, new_figure, save, signed_number
 from ensemble import Table, load
 
 PATIENTS = 3  # explained one by one
@@ -129,9 +130,15 @@ def draw_global(found: Global, names: list[str], path: Path) -> Path:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 5))
     order = found.lost.argsort(descending=True)
     labels = [names[i] for i in order.tolist()]
-    bars(left, labels, found.lost[order], found.lost_error[order])
+    plot.bar(
+        labels,
+        found.lost[order],
+        error=found.lost_error[order],
+        sort=False,
+        unit="explained variance lost, in percent of the variance",
+        ax=left,
+    )
     left.set_title("What would be lost without it?\npermutation importance", fontsize=9)
-    left.set_xlabel("explained variance lost, in percent of the variance", fontsize=8)
 
     draws = torch.Generator().manual_seed(0)
     for place, column in enumerate(order.tolist()):
@@ -157,15 +164,24 @@ def draw_local(found: Local, names: list[str], average: float, path: Path) -> Pa
     figure = new_figure(10, 3.8)
     panels = figure.subplots(1, PATIENTS, sharex=True, sharey=True)
     value, stderr, _ = found.sampled
+    most = float((value.abs() + 2 * stderr).max())
     for patient, axes in enumerate(panels):
-        bars(axes, names, value[patient], stderr[patient])
-        axes.plot(found.exact[patient], range(len(names)), "kD", markersize=3, fillstyle="none")
         rise = found.predicted[patient] - average
+        plot.bar(
+            names,
+            value[patient],
+            error=stderr[patient],
+            sort=False,
+            scale=most,
+            unit="points",
+            ax=axes,
+        )
         axes.set_title(
             f"patient {patient + 1}: predicted {found.predicted[patient]:.0f}\n"
             f"average {average:.0f}, the bars add up to {signed_number(rise, '+.0f')}",
             fontsize=9,
         )
+        axes.plot(found.exact[patient], range(len(names)), "kD", markersize=3, fillstyle="none")
     figure.supxlabel(
         "Shapley values in points of the disease score: orange raises the prediction, blue lowers "
         f"it. Bars: {ORDERS} random orders of the columns;\nlines: two standard errors to each "

@@ -22,8 +22,8 @@ from torch import Tensor
 
 import assets
 import attrib
-from attrib import games
-from drawing import SIGNED, bars, colour_scale, new_figure, save, signed_number
+from attrib import games, plot
+from drawing import SIGNED, colour_scale, new_figure, save, signed_number
 from reviewer import (
     Reviewer,
     accuracy,
@@ -243,15 +243,26 @@ def draw_words(explained: Sequence[Words], path: Path) -> Path:
     columns = min(3, len(explained))
     rows = -(-len(explained) // columns)
     most = max(len(one.words) for one in explained)
-    figure = new_figure(3.3 * columns, (0.21 * most + 0.7) * rows + 0.4)
+    reach = max(float((one.values.abs() + 2 * one.errors).max()) for one in explained)
+    figure = new_figure(3.3 * columns, (0.21 * most + 0.9) * rows + 0.4)
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False).flat
     for axes in grid[len(explained) :]:
         axes.set_axis_off()
     for axes, one in zip(grid, explained, strict=False):
-        bars(axes, one.words, one.values, one.errors)
+        total = signed_number(one.values.sum(), "+.1f")
+        plot.bar(
+            one.words,
+            one.values,
+            error=one.errors,
+            max_display=most,
+            sort=False,
+            scale=reach,
+            unit="logits",
+            ax=axes,
+        )
+        axes.set_title(f"all words: {total}", fontsize=9)
         axes.set_ylim(most - 0.4, -0.6)
         axes.tick_params(labelbottom=True)
-        axes.set_title(f"all words: {signed_number(one.values.sum(), '+.1f')}", fontsize=9)
     figure.supxlabel(
         "Shapley values of words in the logit of “good”: orange raises it, blue lowers it. Hidden "
         "words are masks.\nLines: two standard errors to each side.",

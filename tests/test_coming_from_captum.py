@@ -16,6 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 captum = pytest.importorskip("captum.attr")
+metrics = pytest.importorskip("captum.metrics")
 
 pytestmark = [
     pytest.mark.parity,
@@ -26,6 +27,7 @@ pytestmark = [
 
 PAGE = (Path(__file__).parents[1] / "docs" / "coming-from-captum.md").read_text("utf-8")
 EVERYWHERE = "Options of all classes"
+PICTURES = "| Captum's pictures | attrib | |"
 TABLE, WITHOUT_LINE = "| Captum | attrib | |", "| option of Captum | in attrib |"
 LINE = re.compile(r"\| `(?P<theirs>[^`]+)` \| `(?P<ours>[^`]+)` \| (?P<reason>.*?) ?\|")
 TOLERANCE = 1e-6  # float32, relative to the largest entry
@@ -56,8 +58,8 @@ def rows(header: str) -> Iterator[tuple[str, str]]:
             yield section, text
 
 
-def lines() -> Iterator[Line]:
-    for section, text in rows(TABLE):
+def lines(header: str = TABLE) -> Iterator[Line]:
+    for section, text in rows(header):
         found = LINE.fullmatch(text)
         assert found, f"a row needs two pieces of code and a reason or nothing: {text}"
         yield Line(section, found["theirs"], found["ours"], found["reason"])
@@ -88,9 +90,47 @@ def test_a_line_of_captum_is_its_line_of_attrib_or_says_why_not(
     assert (apart > TOLERANCE) == bool(line.reason), f"{apart:.1e} apart"
 
 
+@pytest.mark.filterwarnings("ignore::attrib.PlotWarning")
+@pytest.mark.parametrize("line", list(lines(PICTURES)), ids=lambda line: line.theirs)
+def test_a_picture_of_captum_has_its_line_of_attrib(line: Line, names: dict[str, Any]) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    pytest.importorskip("IPython")
+    assert isinstance(eval(line.ours, names), (figure, names["plot"].TextView))
+    if not line.theirs.startswith("draw."):
+        return
+    if line.reason.startswith("Captum fails"):
+        with pytest.raises((AttributeError, AssertionError, TypeError)):
+            eval(line.theirs, names)
+    else:
+        eval(line.theirs, names)
+
+
+def test_every_picture_of_captum_has_a_line() -> None:
+    module = pytest.importorskip("captum.attr").visualization
+    theirs = "\n".join(line.theirs for line in lines(PICTURES))
+    kinds = (module.ImageVisualizationMethod, module.TimeseriesVisualizationMethod)
+    methods = [method.name for kind in kinds for method in kind]
+    functions = [name for name in dir(module) if name.startswith("visualize_")]
+    plots = [name for name in dir(captum.LLMAttributionResult) if name.startswith("plot_")]
+    assert [name for name in (*methods, *functions, *plots) if name not in theirs] == []
+    told = "\n".join(text for _, text in rows("| option of Captum's pictures | in attrib |"))
+    taken = {
+        name
+        for function in functions
+        for name in inspect.signature(getattr(module, function)).parameters
+    } - {"attr", "original_image", "data", "datarecords", "method", "methods", "sign", "signs"}
+    assert {name for name in taken if f"`{name}`" not in told} == {"kwargs", "pyplot_kwargs"}
+
+
 def test_a_page_without_lines_would_be_noticed() -> None:
     assert len(LINES) > 80
-    assert {line.section for line in LINES} == {"Methods", "Layers", "Neurons", EVERYWHERE}
+    assert {line.section for line in LINES} == {
+        "Methods",
+        "Layers",
+        "Neurons",
+        "Metrics",
+        EVERYWHERE,
+    }
 
 
 # --- what the tables must hold ------------------------------------------------------------------
@@ -156,6 +196,16 @@ def test_every_option_of_a_class_has_a_line_or_a_word(name: str) -> None:
         for word in re.findall(r"`(\w+)`", text.split("|")[1])
     }
     assert options(methods()[name]) - found[name] - found[""] - told == set()
+
+
+def test_every_option_of_a_metric_has_a_line() -> None:
+    lines = [line for line in LINES if line.section == "Metrics"]
+    told = "\n".join(line.theirs for line in lines)
+    for metric in (metrics.infidelity, metrics.sensitivity_max):
+        names = [*inspect.signature(metric).parameters]
+        # Given by their places: the model, the perturbation, x, the attribution and the baseline.
+        later = {name for name in names if name not in GIVEN} - {*names[:5]}
+        assert [name for name in later if f"{name}=" not in told] == []
 
 
 def test_every_quadrature_and_every_kind_of_noise_has_a_line() -> None:
