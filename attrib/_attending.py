@@ -65,7 +65,7 @@ class Attending(TorchFunctionMode):
     ) -> Any:
         if compiling() and not self.traced:
             refuse_compiled()
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         if func is TAP:
             unasked = not self.depth and args[1].startswith(ATTENTION)
             return args[0] if unasked else func(*args, **kwargs)
@@ -77,7 +77,8 @@ class Attending(TorchFunctionMode):
         if name in (_SCALED_DOT_PRODUCT, _MULTI_HEAD):
             return self.taken_apart(name, args, kwargs)
         if name in _PRODUCTS:
-            return func(*self.attended(name, args), **kwargs)
+            factors = [kwargs.pop(own) for own in _FACTORS if own in kwargs]
+            return func(*self.attended(name, (*args, *factors)), **kwargs)
         result = func(*args, **kwargs)
         if self.depth and isinstance(result, Tensor) and self.gives(result, name, args, kwargs):
             self.weights[id(result)] = result
@@ -115,7 +116,8 @@ class Attending(TorchFunctionMode):
             dim = args[1] if len(args) > 1 else kwargs.get("dim")
             return isinstance(first, Tensor) and dim in (-1, first.ndim - 1)
         if name in ("mul", "where"):  # such as a mask of heads
-            return any(id(arg) in self.weights and arg.shape == result.shape for arg in args)
+            factors = (*args, *kwargs.values())
+            return any(id(arg) in self.weights and arg.shape == result.shape for arg in factors)
         if id(first) not in self.weights:
             return False
         if name in _DROPOUT and not LINEAR_IF["dropout"](*args, **kwargs):
@@ -192,7 +194,7 @@ def _refuse_fast_path() -> NoReturn:
 
 _FAST_PATHS = ("_transformer_encoder_layer_fwd", "_native_multi_head_attention")
 _SCALED_DOT_PRODUCT, _MULTI_HEAD = "scaled_dot_product_attention", "multi_head_attention_forward"
-_PRODUCTS = frozenset({"matmul", "bmm", "einsum"})
+_PRODUCTS, _FACTORS = frozenset({"matmul", "bmm", "einsum"}), ("input", "other", "mat2")
 _DROPOUT = frozenset({"dropout", "dropout1d", "dropout2d", "feature_dropout", "alpha_dropout"})
 # What may be done to weights before they multiply the values.
 _KEEPING = frozenset(

@@ -26,6 +26,7 @@ __all__ = [
     "baseline_of",
     "called_like",
     "inherit",
+    "of_the_same_rows",
     "stacked",
 ]
 
@@ -103,7 +104,9 @@ def called_like(attribute: Callable[..., Any], function: Callable[..., Any]) -> 
 
 def baseline_of(attribute: Callable[..., Any]) -> str | None:
     """Whether an attribution is called as ``attribute(x, baseline)`` or ``(x, baselines)``."""
-    names = list(inspect.signature(attribute).parameters)
+    names: list[str] = []
+    with suppress(TypeError, ValueError):  # a callable may have no signature
+        names = list(inspect.signature(attribute).parameters)
     return names[1] if len(names) > 1 and names[1] in ("baseline", "baselines") else None
 
 
@@ -127,6 +130,13 @@ def inherit(f: Any, method: Callable[[Any], Callable[..., Any]]) -> Callable[...
         )
 
     return Batched(function, score.rows, like=plain)
+
+
+def of_the_same_rows(fn: Any, other: Any) -> Any:
+    """`fn` for the rows that another function has, which was made from the same score."""
+    if isinstance(fn, Batched) and isinstance(other, Batched):
+        return replace(fn, rows=other.rows)
+    return fn
 
 
 def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> Callable[..., Any]:

@@ -155,7 +155,7 @@ def check_values(values: Tensor, *, known: bool = False) -> tuple[Tensor, bool]:
     if seen is not None and not known:
         warnings.warn(
             f"score: NaN or infinite for {int(seen.sum())} of {seen.numel()} evaluations with "
-            "features hidden; what rests on them is NaN. Look at the input, the baseline and the "
+            "features replaced; what rests on them is NaN. Look at the input, the baseline and the "
             "model's parameters",
             NonFiniteWarning,
             stacklevel=2,

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from attrib._tree import tree_map
 from attrib.types import Tree
 
-__all__ = ["Deferring", "may_be_watched"]
+__all__ = ["Deferring", "draws", "may_be_watched", "may_write"]
 
 
 class _NotDeferrableError(Exception):
@@ -76,9 +76,9 @@ class Deferring(TorchFunctionMode):
 
         if self.reached and not all(_is_deferred(t) or type(t) is nn.Parameter for t in tensors):
             return computed()
-        if _draws(func, args, kwargs):
+        if draws(func, args, kwargs):
             raise _NotDeferrableError
-        if _may_write(func, args, kwargs):
+        if may_write(func, args, kwargs):
             if not _is_deferred(tensors[0]):
                 raise _NotDeferrableError
             self.written = True
@@ -159,8 +159,8 @@ def _computed(part: Any) -> Any:
     return value
 
 
-def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call takes numbers from a generator, which those behind the site would miss."""
+def draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call takes numbers from a generator."""
     name = getattr(func, "__name__", "")
     if "dropout" in name:
         return bool(kwargs.get("training", args[2] if len(args) > 2 else True))
@@ -168,6 +168,7 @@ def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 _RANDOM = (
+    *("rand", "randn", "randint", "randperm"),
     *("rand_like", "randn_like", "randint_like", "bernoulli", "bernoulli_", "multinomial"),
     *("poisson", "binomial", "normal", "normal_", "uniform_", "random_", "exponential_"),
     *("geometric_", "log_normal_", "cauchy_", "rrelu", "rrelu_"),
@@ -215,7 +216,7 @@ def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
-def _may_write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def may_write(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a call may write to its first argument, told by its name and its flags."""
     name = getattr(func, "__name__", "")
     inplace = name.endswith("_") and not name.endswith("__")

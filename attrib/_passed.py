@@ -7,11 +7,14 @@ from functools import partial
 
 from torch import Tensor
 
+from attrib._checks import describe
 from attrib._sites import Spot
 from attrib._taps import Place, shown, tensors_in
+from attrib._tree import leaves
+from attrib.errors import AttribTypeError
 from attrib.types import Tree
 
-__all__ = ["Passed"]
+__all__ = ["Passed", "only_tensor"]
 
 Codes = dict[str, list[str]]
 """The structure of what passed each site, call by call; see `Tapping`."""
@@ -57,3 +60,15 @@ class Passed:
         if spot.site.call == "all":
             return tuple(map(of, range(len(codes))))
         return of(spot.site.call or 0)
+
+
+def only_tensor(h: Tree) -> Tensor:
+    """The one tensor that a site yields."""
+    tensors = [leaf for leaf in leaves(h) if leaf is not None]
+    if len(tensors) != 1:
+        raise AttribTypeError(
+            f"site: must yield one tensor here, got {describe(h)}; choose one of several with "
+            "Site(..., leaf=0), and of several calls with call=0",
+            code="site.several",
+        )
+    return tensors[0]

@@ -37,7 +37,6 @@ __all__ = [
     "check_alike",
     "check_corrupted",
     "check_line",
-    "only_tensor",
     "ways_into",
 ]
 
@@ -67,18 +66,6 @@ def check_alike(one: Tree, another: Tree) -> None:
             f"{describe(one)}; patching takes inputs of one length",
             code="patching.shape",
         )
-
-
-def only_tensor(h: Tree) -> Tensor:
-    """The one tensor that a site yields."""
-    tensors = [leaf for leaf in leaves(h) if leaf is not None]
-    if len(tensors) != 1:
-        raise AttribTypeError(
-            f"site: must yield one floating-point tensor here, got {describe(h)}; choose a part of "
-            "it with Site(..., leaf=0)",
-            code="patching.type",
-        )
-    return tensors[0]
 
 
 class Ways(NamedTuple):

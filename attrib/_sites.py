@@ -199,12 +199,16 @@ def _near(spot: Spot, models: tuple[nn.Module, ...], taps: list[str]) -> tuple[s
     return wanted, f"; near names: {listing}" if listing else ""
 
 
-def refuse_calls(spot: Spot, calls: int) -> NoReturn:
+def refuse_calls(spot: Spot, calls: int, models: tuple[nn.Module, ...]) -> NoReturn:
     """Refuse a site that was reached another number of times."""
     if spot.site.call is None:
+        # Such as a contrast of two scores of one model.
+        again = len({id(model) for model in models}) < len(models)
         raise AttribValueError(
             f"site: reached {calls} times, got {spot.site}; choose one with Site(..., call=0), up "
-            f'to {calls - 1}, or all of them with call="all"',
+            f'to {calls - 1}, or all of them with call="all"'
+            + "; or call the model once: attrib.target(model, lambda out: out[:, 2] - out[:, 0])"
+            * again,
             code="site.calls",
         )
     raise AttribValueError(

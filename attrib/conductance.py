@@ -13,6 +13,7 @@ from attrib._checks import check_baseline, check_callable, check_choice, check_c
 from attrib._inside import Sites, check_floating
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._modes import smooth_operations
+from attrib._passed import only_tensor
 from attrib._paths import Path, Traversal, traverse
 from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
 from attrib._sites import SiteLike
@@ -20,7 +21,7 @@ from attrib._transforms import concrete, depends, differentiated_outside, value_
 from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
 from attrib.errors import AttribTypeError
 from attrib.gradient import grad_and_score, refuse_independent
-from attrib.layers import neuron_index
+from attrib.layers import neuron_index, single
 from attrib.reducers import total
 from attrib.rules.secant import sum_of_segments
 from attrib.scores import choosing
@@ -224,13 +225,13 @@ def neuron_conductance(
 
         def weigh(read: Callable[..., Tensor]) -> Callable[..., Tensor]:
             def weighed(x: Tree, gradient: Tensor, *args: Any) -> Tensor:
-                return read(x, *args) * gradient
+                return read(x, *args) * only_tensor(gradient)
 
             return weighed
 
-        apart = grad_and_score(choosing(inherit(sites.reading(f), weigh), choice))
+        apart = grad_and_score(choosing(inherit(single(sites.reading(f)), weigh), choice))
         # Where nobody differentiates the result, one forward pass serves both derivatives.
-        together = grad_and_score(choosing(inherit(f, sites.weighted), choice))
+        together = grad_and_score(choosing(single(inherit(f, sites.weighted)), choice))
 
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)

@@ -13,6 +13,7 @@ from attrib._checks import check_baseline, check_callable, check_input, describe
 from attrib._inside import Sites, check_floating
 from attrib._marking import wrapped
 from attrib._outputs import check_index
+from attrib._passed import only_tensor
 from attrib._sites import Site, SiteLike
 from attrib._taps import tap
 from attrib._tree import differentiable, flatten, leaves, leaves_for, put, tree_map, unflatten
@@ -82,13 +83,14 @@ def neuron(
             for the sum over it; a tuple with one for every dimension behind the batch; a LongTensor
             ``(batch,)`` for one neuron per example; an integer tensor without dimensions, to `vmap`
             over neurons; a function of what the site yields that returns ``(batch,)``; ``None`` if
-            it yields one number per example.
+            it yields one number per example. Only a function takes a site of several tensors.
         stochastic: As for `attrib.target`.
 
     Returns:
         ``f(x, *args) -> (batch,)``.
 
     Raises:
+        AttribTypeError: If a site yields several tensors, and `index` is no function.
         AttribError: As for `attrib.target` and `activation`.
 
     Example:
@@ -100,7 +102,20 @@ def neuron(
         >>> torch.allclose(gradient, model[0].weight[2].expand(5, 3))
         True
     """
-    return choosing(activation(model, site, stochastic=stochastic), neuron_index(index))
+    read = activation(model, site, stochastic=stochastic)
+    return choosing(read if callable(index) else single(read), neuron_index(index))
+
+
+def single(read: Callable[..., Tree]) -> Callable[..., Tensor]:
+    """The one tensor that a function yields; of independent rows, if the function has them."""
+
+    def method(read: Callable[..., Tree]) -> Callable[..., Tensor]:
+        def alone(x: Tree, *args: Any) -> Tensor:
+            return only_tensor(read(x, *args))
+
+        return alone
+
+    return wrapped(read, method)
 
 
 def neuron_index(index: Any) -> Any:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from attrib._batched import Batched, inherit, stacked
-from attrib._checks import check_callable, describe
+from attrib._batched import Batched, inherit, of_the_same_rows, stacked
+from attrib._checks import check_callable, check_values, describe
 from attrib._inside import Sites
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
+from attrib._passed import only_tensor
 from attrib._quadrature import Quadrature
 from attrib._runs import (
     Course,
@@ -22,12 +22,11 @@ from attrib._runs import (
     check_alike,
     check_corrupted,
     check_line,
-    only_tensor,
     ways_into,
 )
 from attrib._sites import Site, SiteLike
 from attrib._tree import features, leaves, tree_map
-from attrib.errors import AttribTypeError, AttribValueError
+from attrib.errors import AttribError, AttribTypeError, AttribValueError
 from attrib.gradient import score_of
 from attrib.types import Attribute, Score, Tree
 
@@ -73,6 +72,9 @@ def activation_patching(
             are no dimensions of features.
         AttribError: As for `attrib.split`.
 
+    Warns:
+        NonFiniteWarning: If a score is NaN or infinite; the effects that rest on it are NaN.
+
     References:
         Vig et al. (2020), https://arxiv.org/abs/2004.12265
 
@@ -103,18 +105,25 @@ def activation_patching(
             clean, other = read(x, *args), read(corrupted, *args)
             unpatched = before(x, *args)
 
-            def effect(site: Sites, h: Tree, new: Tree) -> Tensor:
+            def patched(site: Sites, h: Tree, new: Tree) -> tuple[Tensor, list[int]]:
+                """The score, unpatched and then patched, and the sizes of the dimensions."""
                 check_alike(h, new)
-                tail = inherit(_of_rows(site.f, score), site.tail)
+                tail = inherit(of_the_same_rows(site.f, score), site.tail)
                 if not chosen:
-                    return tail(new, x, *args) - unpatched
+                    return torch.stack([unpatched, tail(new, x, *args)]), []
                 points, sizes = _one_by_one(h, new, chosen, unpatched.ndim)
                 kernel: Callable[[Tree], Tree] = stacked(tail, x, *args)
                 chunks: Any = list(map_chunks(kernel, points, chunk_size=chunk_size, like=h))
-                changes: Tensor = torch.cat(chunks) - unpatched
-                return changes.movedim(0, -1).reshape(*unpatched.shape, *sizes)
+                return torch.cat(chunks), sizes
 
-            return spec.unflatten(list(map(effect, each, clean, other)))
+            found = list(map(patched, each, clean, other))
+            scores, _ = check_values(torch.cat([scores for scores, _ in found]))
+            effects: list[Tensor] = []
+            for part, sizes in found:
+                own, scores = scores[: len(part)], scores[len(part) :]
+                effect = (own[1:] - own[0]).movedim(0, -1)
+                effects.append(effect.reshape((*unpatched.shape, *sizes)))
+            return spec.unflatten(effects)
 
         return attribute
 
@@ -214,7 +223,8 @@ def edge_attribution_patching(
         sources: Sites that write to the stream, such as the embeddings, attentions and MLPs; a site
             or a tree of them.
         destinations: Sites that read from it. Of a module, or its name, it is the input; a `Site`
-            says for itself.
+            says for itself, such as ``Site("transformer.h.0", of="input", leaf=0)`` where a module
+            takes masks or positions beside the stream.
         steps: As for `attribution_patching`; more than one is EAP-IG.
         quadrature: As for `attribution_patching`.
         along: As for `attribution_patching`.
@@ -249,17 +259,23 @@ def edge_attribution_patching(
     rule = check_line(f, steps, quadrature)
     chunk_size = check_chunk_size(chunk_size)
     writing, reading = pytree.tree_leaves(sources), pytree.tree_leaves(destinations)
-    ways = ways_into(f, [*writing, *_inputs(f, reading)], along, ordered=True)
+    inputs = _inputs(f, reading)
+    ways = ways_into(f, [*writing, *inputs], along, ordered=True)
     split = len(writing)
 
     def method(score: Score) -> Attribute:
         def attribute(x: Tree, corrupted: Tree, *args: Any) -> Tensor:
             course = Course(ways.labels)
             line = Line(ways, inherit(score, course.noted), rule, chunk_size, split)
-            clean, other, slope = line.ends_and_slope(x, corrupted, args)
+            try:
+                clean, other, slope = line.ends_and_slope(x, corrupted, args)
+                read_from = list(map(only_tensor, slope[split:]))
+            except AttribError as error:
+                _refuse_inputs(error, reading, inputs)
+                raise
             ends = zip(clean[:split], other[:split], strict=True)
             changes = [only_tensor(b) - only_tensor(a) for a, b in ends]
-            vectors = [features(end, course.dims) for end in _alike(changes + slope[split:])]
+            vectors = [features(end, course.dims) for end in _alike(changes + read_from)]
             written, read = torch.stack(vectors[:split], -2), torch.stack(vectors[split:], -1)
             forward = torch.tensor(course.after(split), device=read.device)
             return (written @ read).masked_fill(~forward, torch.nan)
@@ -269,27 +285,36 @@ def edge_attribution_patching(
     return inherit(ways.score, method)
 
 
-def _of_rows(f: Score, score: Score) -> Score:
-    """The same score of the rows that another one has."""
-    if isinstance(f, Batched) and isinstance(score, Batched):
-        return replace(f, rows=score.rows)
-    return f
-
-
 def _inputs(f: Score, parts: list[Any]) -> list[Any]:
     """Modules and their names stand for what goes into them."""
     models: tuple[Any, ...] = f.models if isinstance(f, Batched) else ()
 
     def is_module(part: Any) -> bool:
-        return isinstance(part, nn.Module) or any(part in dict(m.named_modules()) for m in models)
+        named = [dict(model.named_modules(remove_duplicate=False)) for model in models]
+        return isinstance(part, nn.Module) or any(part in names for names in named)
 
     return [Site(part, of="input") if is_module(part) else part for part in parts]
+
+
+def _refuse_inputs(error: AttribError, parts: list[Any], inputs: list[Any]) -> None:
+    """Say how the stream is told from what else goes into a module, if that may be the cause."""
+    if error.code in ("site.batch", "site.several") and parts != inputs:
+        raise type(error)(
+            f'{error}; for a destination, Site("name", of="input", leaf=0) is the first argument '
+            "of a module",
+            code=error.code,
+        ) from None
 
 
 def _one_by_one(
     h: Tree, other: Tree, dims: tuple[int, ...], batch_dims: int
 ) -> tuple[Points, list[int]]:
-    """What a site yields, patched at one index of some dimensions at a time, and their sizes."""
+    """What a site yields, unpatched, then patched at one index of some dimensions at a time, and
+    their sizes.
+
+    Among the rest: in a batch of another size the last bits of a score may differ, and what has no
+    effect would not get exactly zero.
+    """
     clean = only_tensor(h)
     places = tuple(dim + clean.ndim if dim < 0 else dim for dim in dims)
     inside = all(batch_dims <= place < clean.ndim for place in places)
@@ -307,11 +332,11 @@ def _one_by_one(
     number = number.movedim(tuple(range(len(places))), places)
 
     def take(start: int, stop: int) -> Tree:
-        point = torch.arange(start, stop, device=clean.device)
+        point = torch.arange(start - 1, stop - 1, device=clean.device)
         here = number == point.reshape(-1, *(1 for _ in clean.shape))
         return tree_map(lambda a, b: torch.where(here, b, a), h, other)
 
-    return Points(count, take), sizes
+    return Points(count + 1, take), sizes
 
 
 def _check_dims(dims: Any) -> tuple[int, ...]:
@@ -324,9 +349,8 @@ def _check_dims(dims: Any) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _alike(values: list[Any]) -> list[Tensor]:
+def _alike(tensors: list[Tensor]) -> list[Tensor]:
     """The ends of edges, which can be multiplied with each other."""
-    tensors = list(map(only_tensor, values))
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
         raise AttribValueError(

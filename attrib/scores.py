@@ -241,7 +241,7 @@ def per_target(
 
     Returns:
         ``attribute(x, *args)``, a tree like that of ``method``, with a leading axis for the
-        targets.
+        targets; so have numbers such as the samples of an `Estimate`.
 
     Raises:
         AttribTypeError: If the targets are not integers.
@@ -280,7 +280,8 @@ def per_target(
         check_input(x, gradients=False)
 
         def of(index: Tensor) -> Tree:
-            return method(target(model, index, output=output, stochastic=stochastic))(x, *args)
+            found = method(target(model, index, output=output, stochastic=stochastic))(x, *args)
+            return tree_map(torch.as_tensor, found)
 
         on_device = indices.to(next(leaf.device for leaf in leaves(x) if leaf is not None))
         kernel = stacked(of, same_draws=True)

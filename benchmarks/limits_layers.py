@@ -37,28 +37,28 @@ def neuron(model: nn.Module) -> Neuron:
 
 def activation(workload: Workload, *, place: Place, layout: str = "contiguous") -> Call:
     """What a layer yields."""
-    head, _ = _halves(workload.model, place)
-    return lambda: head(_laid_out(workload.x, layout))
+    head, _ = halves(workload.model, place)
+    return lambda: head(laid_out(workload.x, layout))
 
 
 def gradient_x_activation(workload: Workload, *, place: Place, layout: str = "contiguous") -> Call:
     """The gradient times what a layer yields."""
-    head, tail = _halves(workload.model, place)
+    head, tail = halves(workload.model, place)
 
     def call() -> Tensor:
-        h = head(_laid_out(workload.x, layout))
-        return h * _gradient(tail, workload.target, h)
+        h = head(laid_out(workload.x, layout))
+        return h * gradient_at(tail, workload.target, h)
 
     return call
 
 
 def grad_cam(workload: Workload, *, place: Place, layout: str = "contiguous") -> Call:
     """Feature maps, weighted by their mean gradients."""
-    head, tail = _halves(workload.model, place)
+    head, tail = halves(workload.model, place)
 
     def call() -> Tensor:
-        h = head(_laid_out(workload.x, layout))
-        weight = _gradient(tail, workload.target, h).mean((2, 3))
+        h = head(laid_out(workload.x, layout))
+        weight = gradient_at(tail, workload.target, h).mean((2, 3))
         return torch.einsum("bkij, bk -> bij", h, weight)
 
     return call
@@ -68,10 +68,10 @@ def integrated_gradients(
     workload: Workload, *, place: Place, steps: int, rows: int, layout: str = "contiguous"
 ) -> Call:
     """Integrated gradients of what is behind a layer."""
-    head, tail = _halves(workload.model, place)
+    head, tail = halves(workload.model, place)
 
     def call() -> Tensor:
-        ends = (head(_laid_out(part, layout)) for part in (workload.x, workload.baseline))
+        ends = (head(laid_out(part, layout)) for part in (workload.x, workload.baseline))
         x, baseline = ends
         behind = replace(workload, model=tail, x=x, baseline=baseline)
         return limits.integrated_gradients(behind, steps=steps, rows=rows, layout=layout)()
@@ -83,7 +83,7 @@ def conductance(
     workload: Workload, *, place: Place, steps: int, rows: int, layout: str = "contiguous"
 ) -> Call:
     """Changes of a layer between neighbours on the path, times their mean gradient."""
-    head, tail = _halves(workload.model, place)
+    head, tail = halves(workload.model, place)
     x, baseline, target = workload.x, workload.baseline, workload.target
     together = max(1, rows // len(x))
 
@@ -91,8 +91,8 @@ def conductance(
         total = last_h = last_gradient = None
         for alpha in torch.linspace(0, 1, steps, dtype=x.dtype).split(together):
             points = torch.addcmul(baseline, _column(alpha, x), x - baseline).flatten(0, 1)
-            flat = head(_laid_out(points, layout))
-            gradient = _gradient(tail, target, flat).unflatten(0, (len(alpha), -1))
+            flat = head(laid_out(points, layout))
+            gradient = gradient_at(tail, target, flat).unflatten(0, (len(alpha), -1))
             h = flat.unflatten(0, (len(alpha), -1))
             found = ((h[1:] - h[:-1]) * (gradient[1:] + gradient[:-1])).sum(0)
             if last_h is not None and last_gradient is not None and total is not None:
@@ -109,7 +109,7 @@ def internal_influence(
     workload: Workload, *, place: Place, steps: int, rows: int, layout: str = "contiguous"
 ) -> Call:
     """The mean gradient by a layer on the path, the weights put into the cotangent."""
-    head, tail = _halves(workload.model, place)
+    head, tail = halves(workload.model, place)
     x, baseline, target = workload.x, workload.baseline, workload.target
     together = max(1, rows // len(x))
 
@@ -118,8 +118,8 @@ def internal_influence(
         nodes, weights = limits.gauss_legendre(steps, x.dtype)
         for alpha, weight in zip(nodes.split(together), weights.split(together), strict=True):
             points = torch.addcmul(baseline, _column(alpha, x), x - baseline).flatten(0, 1)
-            h = head(_laid_out(points, layout))
-            gradient = _gradient(tail, target, h, weight.repeat_interleave(len(x)))
+            h = head(laid_out(points, layout))
+            gradient = gradient_at(tail, target, h, weight.repeat_interleave(len(x)))
             found = gradient.unflatten(0, (len(alpha), -1)).sum(0)
             total = found if total is None else total.add_(found)
         assert total is not None
@@ -132,7 +132,7 @@ def neuron_integrated_gradients(
     workload: Workload, *, steps: int, rows: int, layout: str = "contiguous"
 ) -> Call:
     """Integrated gradients of one neuron."""
-    head, _ = _halves(workload.model, "middle")
+    head, _ = halves(workload.model, "middle")
     model = nn.Sequential(head, _Neuron(neuron(workload.model)))
     alone = replace(workload, model=model, target=0)
     return limits.integrated_gradients(alone, steps=steps, rows=rows, layout=layout)
@@ -142,7 +142,7 @@ def neuron_conductance(
     workload: Workload, *, steps: int, rows: int, layout: str = "contiguous"
 ) -> Call:
     """The gradient by one neuron, then that of the neuron times it."""
-    head, tail = _halves(workload.model, "middle")
+    head, tail = halves(workload.model, "middle")
     pick = _Neuron(neuron(workload.model))
     x, baseline, target = workload.x, workload.baseline, workload.target
     together = max(1, rows // len(x))
@@ -154,10 +154,10 @@ def neuron_conductance(
         for alpha, weight in zip(nodes.split(together), weights.split(together), strict=True):
             points = torch.addcmul(baseline, _column(alpha, x), difference).flatten(0, 1)
             with torch.enable_grad():
-                leaf = _laid_out(points, layout).detach().requires_grad_()
+                leaf = laid_out(points, layout).detach().requires_grad_()
                 h = head(leaf)
             cotangent = weight.repeat_interleave(len(x))
-            slope = pick(_gradient(tail, target, h, cotangent))
+            slope = pick(gradient_at(tail, target, h, cotangent))
             with torch.enable_grad():
                 through = pick(h)
             gradient = torch.autograd.grad(through, leaf, slope)[0]
@@ -196,7 +196,7 @@ class _Pool(nn.Module):
         return torch.tanh(self.layer(x[:, 0]))
 
 
-def _halves(model: nn.Module, place: Place) -> tuple[nn.Module, nn.Module]:
+def halves(model: nn.Module, place: Place) -> tuple[nn.Module, nn.Module]:
     """The model up to a layer, and from there on."""
     stages = _stages(model)
     cut = [name for name, _ in stages].index(site(model, place)) + 1
@@ -224,7 +224,8 @@ def _spread(count: int) -> dict[Place, int]:
     return {"early": 0, "middle": (count - 1) // 2, "late": count - 1}
 
 
-def _gradient(tail: nn.Module, target: int, h: Tensor, cotangent: Tensor | None = None) -> Tensor:
+def gradient_at(tail: nn.Module, target: int, h: Tensor, cotangent: Tensor | None = None) -> Tensor:
+    """The gradient of the rest of a model by what a layer yields."""
     with torch.enable_grad():
         leaf = h.detach().requires_grad_()
         output = tail(leaf)[:, target]
@@ -232,7 +233,8 @@ def _gradient(tail: nn.Module, target: int, h: Tensor, cotangent: Tensor | None 
     return torch.autograd.grad(output, leaf, cotangent)[0]
 
 
-def _laid_out(points: Tensor, layout: str) -> Tensor:
+def laid_out(points: Tensor, layout: str) -> Tensor:
+    """The same numbers, in another layout if asked for."""
     if layout == "channels_last":
         return points.contiguous(memory_format=torch.channels_last)
     return points

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
+import torch
 from torch import Tensor
 
 import attrib
-from attrib import cam, games
+from attrib import attention, cam, games, patching
 from benchmarks.limits_games import tiles
 from benchmarks.limits_layers import Place, neuron, site
+from benchmarks.limits_maps import readers, stream, writers
 from benchmarks.models import Workload
 
 Call = Callable[[], Tensor]
@@ -133,6 +135,53 @@ def grad_cam(workload: Workload, *, place: Place) -> Call:
     score = attrib.target(workload.model, workload.target)
     method = cam.grad_cam(score, site(workload.model, place))
     return lambda: method(workload.x)
+
+
+def class_activation(workload: Workload, *, name: str, place: Place) -> Call:
+    """A class activation map, by the name of its function."""
+    score = attrib.target(workload.model, workload.target)
+    method = getattr(cam, name)(score, site(workload.model, place))
+    return lambda: method(workload.x)
+
+
+def guided_grad_cam(workload: Workload, *, place: Place) -> Call:
+    """Guided Grad-CAM, upsampled as Captum does by default."""
+    score = attrib.target(workload.model, workload.target)
+    method = cam.guided_grad_cam(score, site(workload.model, place), mode="nearest")
+    return lambda: method(workload.x)
+
+
+def attention_rollout(workload: Workload) -> Call:
+    """The product of the attention weights of all layers."""
+    method = attention.attention_rollout(workload.model)
+    return lambda: method(workload.x)
+
+
+def gradient_rollout(workload: Workload) -> Call:
+    """The same with weights times their gradients."""
+    method = attention.gradient_rollout(attrib.target(workload.model, workload.target))
+    return lambda: method(workload.x)
+
+
+def activation_patching(workload: Workload, *, place: Place) -> Call:
+    """What every position of a layer does to the score."""
+    score = attrib.target(workload.model, workload.target)
+    method = patching.activation_patching(score, site(workload.model, place), dims=1)
+    return lambda: method(workload.x, workload.baseline)
+
+
+def attribution_patching(workload: Workload) -> Call:
+    """What every entry of all layers does to the score, to first order."""
+    score = attrib.target(workload.model, workload.target)
+    method = patching.attribution_patching(score, stream(workload.model))
+    return lambda: torch.stack(method(workload.x, workload.baseline))
+
+
+def edge_attribution_patching(workload: Workload) -> Call:
+    """What every connection of two parts does to the score, to first order."""
+    score, model = attrib.target(workload.model, workload.target), workload.model
+    method = patching.edge_attribution_patching(score, writers(model), readers(model))
+    return lambda: method(workload.x, workload.baseline).nan_to_num()
 
 
 def layer_integrated_gradients(workload: Workload, *, place: Place, steps: int) -> Call:

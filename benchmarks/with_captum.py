@@ -18,6 +18,7 @@ from captum.attr import (
     FeatureAblation,
     GradientShap,
     GuidedBackprop,
+    GuidedGradCam,
     InputXGradient,
     IntegratedGradients,
     InternalInfluence,
@@ -193,6 +194,13 @@ def grad_cam(workload: Workload, *, place: Place) -> Call:
     """Feature maps, weighted by their mean gradients."""
     method = LayerGradCam(workload.model, _layer(workload, place))
     return lambda: cast("Tensor", method.attribute(workload.x, target=workload.target)).squeeze(1)
+
+
+def guided_grad_cam(workload: Workload, *, place: Place) -> Call:
+    """Guided Grad-CAM."""
+    model = copy.deepcopy(workload.model)
+    method = GuidedGradCam(model, model.get_submodule(site(model, place)))
+    return lambda: method.attribute(workload.x, target=workload.target)
 
 
 def layer_integrated_gradients(

@@ -173,7 +173,7 @@ def test_encoder_and_decoder_come_in_the_order_in_which_they_are_computed() -> N
 
 
 def _merged(weights: Tensor, v: Tensor) -> Tensor:
-    return torch.bmm(weights.flatten(0, 1), v.flatten(0, 1)).unflatten(0, v.shape[:2])
+    return torch.bmm(weights.flatten(0, 1), mat2=v.flatten(0, 1)).unflatten(0, v.shape[:2])
 
 
 SPELLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -187,6 +187,12 @@ SPELLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dropout": lambda logits, v: F.dropout(logits.softmax(-1), 0.5, False) @ v,
     "copies": lambda logits, v: logits.softmax(-1).clone().contiguous()[:, :] @ v,
     "special": lambda logits, v: torch.special.softmax(logits, -1) @ v,
+    "keywords": lambda logits, v: torch.matmul(input=logits.softmax(dim=-1), other=v),
+    "a keyword": lambda logits, v: torch.matmul(torch.softmax(input=logits, dim=-1), other=v),
+    "keywords exchanged": lambda logits, v: torch.matmul(other=v, input=logits.softmax(-1)),
+    "a factor of one": lambda logits, v: (
+        torch.mul(input=torch.ones_like(logits), other=logits.softmax(-1)) @ v
+    ),
     "used twice": lambda logits, v: (w := logits.softmax(-1)) @ v + w @ v,
 }
 
@@ -214,6 +220,7 @@ def test_what_is_done_to_weights_before_the_values_is_seen() -> None:
 
 
 NONE: dict[str, Callable[[Tensor], Tensor]] = {
+    "a factor from the right, by keyword": lambda x: torch.bmm(mat2=x.softmax(-1), input=x.mT),
     "probabilities": lambda x: x.softmax(-1),
     "a mixture of rows of a table": lambda x: x.softmax(-1) @ torch.ones(4, 2).double(),
     "another dimension": lambda x: x.softmax(1) @ x.mT,
@@ -232,12 +239,8 @@ def test_what_is_no_attention_is_refused(what: str) -> None:
 
 
 def test_weights_that_are_named_in_the_model_are_seen() -> None:
-    def model(x: Tensor) -> Tensor:
-        weights = attrib.tap(WEIGHTS, x / x.sum(-1, keepdim=True))
-        return (weights.unsqueeze(-1) * x.unsqueeze(-3)).sum(-2)
-
     x = data(2, 3, 4, 4).exp()
-    (found,) = attention_maps(model)(x)
+    (found,) = attention_maps(Averaging())(x)
     assert relative(found, x / x.sum(-1, keepdim=True)) <= EXACT
 
 
@@ -266,6 +269,23 @@ def test_a_site_chooses_the_attention_inside_of_it() -> None:
         assert relative(found, every[1]) <= EXACT
     found = attention_maps(model, site=["layers.2", "layers.0"])(x)
     assert [torch.equal(*pair) for pair in zip(found, every[::2], strict=True)] == [True, True]
+
+
+class Averaging(nn.Module):
+    """Attention that nobody could tell but by its name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = attrib.tap(WEIGHTS, x / x.sum(-1, keepdim=True))
+        return (weights.unsqueeze(-1) * x.unsqueeze(-3)).sum(-2)
+
+
+def test_a_site_chooses_among_weights_that_are_named_in_the_model() -> None:
+    model, x = nn.Sequential(Averaging(), Averaging()), data(2, 3, 4, 4).exp()
+    for site in ("0", "1"):
+        (found,) = attention_maps(model, site=site)(x)
+        entering = x if site == "0" else model[0](x)
+        assert relative(found, entering / entering.sum(-1, keepdim=True)) <= EXACT
+    assert len(attention_maps(model)(x)) == 2
 
 
 def test_a_closure_takes_a_module() -> None:

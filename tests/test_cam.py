@@ -869,7 +869,7 @@ REFUSED: dict[str, tuple[Callable[[Net, Any, Tensor], Any], str]] = {
     ),
     "several tensors": (
         lambda m, f, x: cam.ablation_cam(lambda x: sum(_TWICE(x)).mean((1, 2, 3)), _TWICE)(x),
-        "site.maps",
+        "site.several",
     ),
     "unknown mode": (
         lambda m, f, x: cam.guided_grad_cam(f, "maps", mode="bilinear"),

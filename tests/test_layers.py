@@ -109,6 +109,17 @@ def test_a_module_used_twice_needs_a_call() -> None:
         attrib.activation(model, Site("relu", call=2))(x)
 
 
+def test_a_contrast_calls_its_model_twice_and_says_how_it_need_not() -> None:
+    model, x = residual(), images()
+    both = attrib.contrast(attrib.target(model, 1), attrib.target(model, 0))
+    with pytest.raises(attrib.AttribError, match=r"call the model once: attrib\.target") as error:
+        attrib.gradient_x_activation(both, "last")(x)
+    assert error.value.code == "site.calls"
+    once = attrib.target(model, lambda out: out[:, 1] - out[:, 0])
+    first, second = attrib.gradient_x_activation(both, Site("second", call="all"))(x)
+    assert relative(first + second, attrib.gradient_x_activation(once, "second")(x)) <= EXACT
+
+
 def test_the_input_of_a_module_is_what_it_is_given() -> None:
     model, x = residual(), images()
     found = attrib.activation(model, Site("third", of="input"))(x)
@@ -571,6 +582,20 @@ def test_a_neuron_is_a_score(index: Any, pick: Callable[[Tensor], Tensor]) -> No
     f = attrib.neuron(model, "second", index)
     assert relative(f(x), value) <= EXACT
     assert relative(attrib.saliency(f)(x), gradient) <= EXACT
+
+
+def test_a_neuron_is_one_of_one_tensor() -> None:
+    lstm, x = nn.LSTM(3, 4, batch_first=True).double(), torch.randn(2, 5, 3).double()
+    model = lambda x: lstm(x)[0].sum((1, 2))
+    for site in (lstm, [lstm]):
+        with pytest.raises(attrib.AttribError, match="leaf=0") as error:
+            attrib.neuron(model, site, (1, 2))(x)
+        assert error.value.code == "site.several"
+    out, (_, cells) = lstm(x)
+    found = attrib.neuron(model, Site(lstm, leaf=0), (1, 2))(x)
+    assert relative(found, out[:, 1, 2]) <= EXACT
+    cell = attrib.neuron(model, lstm, lambda parts: parts[1][1][0, :, 3])(x)
+    assert relative(cell, cells[0, :, 3]) <= EXACT
 
 
 def test_every_neuron_is_one_of_a_vmap() -> None:

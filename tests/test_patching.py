@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,7 +196,7 @@ def test_a_structure_is_patched_as_a_whole() -> None:
     assert relative(found, f(corrupted) - f(x)) <= EXACT
     with pytest.raises(attrib.AttribError) as error:
         activation_patching(f, site, dims=1)(x, corrupted)
-    assert error.value.code == "patching.type"
+    assert error.value.code == "site.several"
     cell = activation_patching(f, Site(lstm, leaf=(1, 1), batch_dim=1), dims=-1)(x, corrupted)
     assert cell.eq(0).all() and cell.shape == (2, 4)
 
@@ -653,10 +655,11 @@ def test_threads_do_not_see_each_other(name: str) -> None:
 # --- a language model -----------------------------------------------------------------------------
 
 
-def gpt2() -> tuple[Any, Any, dict[str, Tensor], dict[str, Tensor]]:
+def gpt2(**options: Any) -> tuple[Any, Any, dict[str, Tensor], dict[str, Tensor]]:
     hf = pytest.importorskip("transformers")
     torch.manual_seed(1)
-    config = hf.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=20, n_positions=8)
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 20, "n_positions": 8}
+    config = hf.GPT2Config(**sizes, bos_token_id=1, eos_token_id=2, **options)
     model = hf.GPT2LMHeadModel(config).double().eval()
     ids, others = torch.randint(3, 20, (2, 2, 6))
     f = attrib.target(model, lambda out: out.logits[:, -1, 3] - out.logits[:, -1, 5])
@@ -701,6 +704,66 @@ def test_edges_of_a_language_model_add_up_to_its_nodes(steps: int) -> None:
     assert relative(edges.nansum(-1), expected) <= 1e-10
 
 
+GUIDE = Path(__file__).parents[1] / "docs" / "attention-and-patching.md"
+
+
+def guide(part: str) -> list[Any]:
+    """The sites that the guide names for this part of GPT-2, those of block 0 in both blocks."""
+    rows = re.findall(rf"^\| {part}.*\| `(.+?)` \|$", GUIDE.read_text("utf-8"), re.MULTILINE)
+    texts = [row.replace(".h.0", f".h.{n}") for n in range(2) for row in rows]
+    return [eval(text, {"Site": Site}) for text in dict.fromkeys(texts)]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_sites_of_gpt2_in_the_guide_are_nodes_and_edges(steps: int) -> None:
+    _, f, x, corrupted = gpt2()
+    (along,) = guide("the line")
+    sources, destinations = guide("a source"), guide("a destination")
+    assert len(sources) == 5 and len(destinations) == 7
+    options: Any = {"steps": steps, "along": along}
+    with torch.no_grad():
+        nodes = attribution_patching(f, sources, **options)(x, corrupted)
+        edges = edge_attribution_patching(f, sources, destinations, **options)(x, corrupted)
+    expected = torch.stack([node.sum((1, 2)) for node in nodes], -1)
+    # All that reads the stream: an attention, an MLP, the logits. A block is what two of them read.
+    read = [n for n, end in enumerate(destinations) if isinstance(end, str)]
+    assert relative(edges[..., read].nansum(-1), expected) <= 1e-10
+    # What goes into a block is read by all that comes after.
+    into_second = destinations.index(Site("transformer.h.1", of="input", leaf=0))
+    before = [0, *(n for n, site in enumerate(sources) if "h.0" in str(site))]
+    after = [n for n in read if "h.0" not in destinations[n]]
+    joint = edges[:, before][:, :, after].sum(-1)
+    assert relative(edges[:, before, into_second], joint) <= 1e-10
+
+
+def test_a_block_that_takes_more_than_the_stream_asks_for_its_first_argument() -> None:
+    _, f, x, corrupted = gpt2(attn_implementation="eager")  # whose masks are added to logits
+    whole, masked = "transformer.h.1", {"attention_mask": torch.tensor([[1] * 6, [0] + [1] * 5])}
+    exact = edge_attribution_patching(f, "transformer.drop", Site(whole, of="input", leaf=0))
+    bare = edge_attribution_patching(f, "transformer.drop", whole)
+    for recording in (True, False):
+        with (
+            torch.set_grad_enabled(recording),
+            pytest.raises(attrib.AttribError, match=r'of="input", leaf=0') as error,
+        ):
+            bare(x | masked, corrupted | masked)
+        assert error.value.code in ("site.batch", "site.several")
+    assert exact(x | masked, corrupted | masked).isfinite().all()
+    # Otherwise the stream is all that has numbers to differentiate by.
+    _, f, x, corrupted = gpt2()
+    bare = edge_attribution_patching(f, "transformer.drop", whole)
+    exact = edge_attribution_patching(f, "transformer.drop", Site(whole, of="input", leaf=0))
+    for recording in (True, False):
+        with torch.set_grad_enabled(recording):
+            found = bare(x | masked, corrupted | masked)
+            assert relative(found, exact(x | masked, corrupted | masked)) <= EXACT
+    two = nn.Bilinear(4, 4, 4).double()
+    model = lambda x: two(x, attrib.tap("h", x.square())).sum(-1)
+    with pytest.raises(attrib.AttribError, match=r'of="input", leaf=0') as error:
+        edge_attribution_patching(model, "h", two)(data(2, 4), data(2, 4, seed=1))
+    assert error.value.code == "site.several"
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -726,7 +789,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "all calls": (
         lambda f: edge_attribution_patching(f, [Site("mlps.0.1", call="all")], ["last"]),
-        "patching.type",
+        "site.several",
     ),
 }
 

@@ -73,6 +73,39 @@ def test_every_spelling_is_the_same_operation(method: Any, spelling: str) -> Non
     assert torch.equal(method(_network(spelling))(x).detach(), expected)
 
 
+CAPPED: dict[str, Callable[[Tensor], Tensor]] = {
+    "module": nn.ReLU6(),
+    "in place": nn.ReLU6(inplace=True),
+    "functional": F.relu6,
+    "hardtanh": lambda x: F.hardtanh(x, 0.0, 6.0),
+    "hardtanh module": nn.Hardtanh(0.0, 6.0),
+    "hardtanh in place": lambda x: F.hardtanh_(x, min_val=0, max_val=6),
+}
+
+
+@pytest.mark.parametrize("method", [guided_backprop, deconvolution])
+@pytest.mark.parametrize("spelling", CAPPED)
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_rectifier_with_an_upper_end_is_one(method: Any, spelling: str, grad: bool) -> None:
+    first, last = nn.Linear(5, 7), nn.Linear(7, 1)
+    x = 8 * torch.randn(6, 5)
+    f = lambda x: last(CAPPED[spelling](first(x) + 0)).squeeze(-1)
+    with torch.no_grad():
+        at = first(x)
+        assert (at > 6).any() and (at < 0).any()
+        active = (at > 0) & (at < 6) if method is guided_backprop else torch.ones_like(at)
+        expected = (last.weight.relu() * active) @ first.weight
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(method(f)(x).detach(), expected)
+
+
+@pytest.mark.parametrize("method", [guided_backprop, deconvolution])
+def test_a_hard_tanh_is_no_rectifier(method: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Hardtanh(), nn.Linear(6, 2))
+    f, x = attrib.target(model, 0), torch.randn(3, 4)
+    torch.testing.assert_close(method(f)(x), saliency(f)(x))
+
+
 @pytest.mark.parametrize("method", [guided_backprop, deconvolution])
 def test_without_rectifiers_it_is_the_gradient(method: Any) -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.LayerNorm(6), nn.Linear(6, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from attrib._batched import Batched, inherit, stacked
-from attrib._checks import check_baseline, check_callable, check_input, check_values, describe
+from attrib._batched import inherit, of_the_same_rows, stacked
+from attrib._checks import check_baseline, check_callable, check_input, check_values
 from attrib._inside import Sites, check_floating
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
+from attrib._passed import only_tensor
 from attrib._sites import SiteLike
 from attrib._tree import differentiable, tree_map
 from attrib.cam._maps import (
@@ -28,7 +28,6 @@ from attrib.cam._maps import (
     with_score,
 )
 from attrib.cam.sizes import Mode, check_leaves, check_mode, fitted
-from attrib.errors import AttribTypeError
 from attrib.gradient import score_of
 from attrib.types import Attribute, Score, Tree
 
@@ -190,18 +189,10 @@ def _ablated(
     x: Tree,
     args: tuple[Any, ...],
 ) -> Tensor:
-    marked = sites.f
-    if isinstance(f, Batched) and isinstance(marked, Batched):
-        marked = replace(marked, rows=f.rows)
-    score = score_of(marked)
-    h = sites.reading(score)(x, *args)
-    check_floating(h)
-    if not isinstance(h, Tensor):
-        raise AttribTypeError(
-            f"site: must yield one tensor, got {describe(h)}; choose one of several with Site(..., "
-            "leaf=), and of several calls with call=",
-            code="site.maps",
-        )
+    score = score_of(of_the_same_rows(sites.f, f))
+    found = sites.reading(score)(x, *args)
+    check_floating(found)
+    h = only_tensor(found)
     tail = inherit(score, sites.tail)
     whole: Tensor = tail(h, x, *args)
     maps = feature_maps(h, whole.shape, reshape)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from attrib._batched import Batched, inherit
+from attrib._batched import inherit, of_the_same_rows
 from attrib._checks import check_input
 from attrib._sites import SiteLike
 from attrib._tree import tree_map
@@ -64,8 +63,8 @@ def guided_grad_cam(
 
     def method(given: Callable[..., tuple[Tree, Tree]]) -> Attribute:
         cams, backprop = combined(given, reshape, mean_weighted), guided
-        if given is not both and isinstance(given, Batched) and isinstance(guided, Batched):
-            backprop = replace(guided, rows=given.rows)
+        if given is not both:
+            backprop = of_the_same_rows(guided, given)
 
         def attribute(x: Tree, *args: Any) -> Tree:
             check_input(x)

@@ -14,6 +14,7 @@ from attrib._carriers import Backward, Carrier, Overridden
 from attrib._checks import check_callable, check_choice
 from attrib.gradient import saliency
 from attrib.rules._flow import Call, Flow, Rule, check_rules, refuse
+from attrib.rules._passing import gradient
 from attrib.types import Attribute, Score
 
 __all__ = ["DECONVOLUTION", "GUIDED", "deconvolution", "guided_backprop", "override"]
@@ -75,6 +76,9 @@ def guided_backprop(f: Score) -> Attribute:
 
     .. math:: \tilde g_x = \max(\tilde g_y, 0)\, [x > 0].
 
+    A ReLU6, or any other ``hardtanh`` from zero on, is a ReLU that is not active at its upper end
+    either. All other activations keep their gradient.
+
     Args:
         f: Score.
 
@@ -101,6 +105,9 @@ def deconvolution(f: Score) -> Attribute:
     stood itself,
 
     .. math:: \tilde g_x = \max(\tilde g_y, 0).
+
+    So does a ReLU6, or any other ``hardtanh`` from zero on. All other activations keep their
+    gradient.
 
     Args:
         f: Score.
@@ -134,8 +141,9 @@ def _overridden(f: Score, rules: Mapping[Any, Rule]) -> Attribute:
 
 def _guide(call: Call, carrier: Carrier) -> Tensor:
     (x,) = call.inputs
-    active = call(x)
-    # A copy, which the model may write to: the derivative of a ReLU looks at its result.
+    # Copies, where a model may write to what a derivative looks at: the result of a ReLU, and the
+    # argument of one with an upper end.
+    active = call(x if call.operation.name == "relu" else x.clone())
     value = active.detach().clone() if carrier.light else call(carrier.frozen(x))
     return carrier.carried(value, active, by=_RECTIFIED)
 
@@ -143,6 +151,16 @@ def _guide(call: Call, carrier: Carrier) -> Tensor:
 def _rectify(call: Call, carrier: Carrier) -> Tensor:
     (x,) = call.inputs
     return carrier.carried(call(carrier.frozen(x)), x, by=_RECTIFIED)
+
+
+def _from_zero(rule: Rule) -> Rule:
+    """A rule for those ``hardtanh`` that are a ReLU with an upper end."""
+
+    def chosen(call: Call, carrier: Carrier) -> Any:
+        low = call.args[1] if len(call.args) > 1 else call.kwargs.get("min_val", -1.0)
+        return rule(call, carrier) if low == 0 else gradient()(call, carrier)
+
+    return chosen
 
 
 def _hidden(call: Call, carrier: Carrier) -> Tensor:
@@ -153,5 +171,11 @@ _RECTIFIED = Backward(torch.relu)
 
 # A recurrent network of ReLUs in one kernel cannot be reached.
 _RECURRENT: dict[Any, Rule] = {"rnn_relu": _hidden, "rnn_relu_cell": _hidden}
-GUIDED: dict[Any, Rule] = {"relu": _guide, **_RECURRENT}
-DECONVOLUTION: dict[Any, Rule] = {"relu": _rectify, **_RECURRENT}
+
+
+def _of_rectifiers(rule: Rule) -> dict[Any, Rule]:
+    return {"relu": rule, "relu6": rule, "hardtanh": _from_zero(rule), **_RECURRENT}
+
+
+GUIDED = _of_rectifiers(_guide)
+DECONVOLUTION = _of_rectifiers(_rectify)

@@ -119,6 +119,18 @@ def test_guided_grad_cam_is_captums(dims: int) -> None:
         assert_close(cam.guided_grad_cam(f, "maps", mode=mode)(x), theirs)
 
 
+def test_captum_passes_over_a_relu6() -> None:
+    model, x = net()
+    model.front[1], model.maps[1] = nn.ReLU6(), nn.ReLU6()
+    f = attrib.target(model, 1)
+    theirs = captum.GuidedGradCam(model, model.maps).attribute(x, target=1)
+    share = cam.upsample(cam.grad_cam(f, "maps")(x).relu(), x.shape[2:], "nearest")[:, None]
+    assert_close(attrib.saliency(f)(x) * share, theirs)
+    ours = cam.guided_grad_cam(f, "maps", mode="nearest")(x)
+    assert_close(attrib.guided_backprop(f)(x) * share, ours)
+    assert relative(ours.detach(), theirs.detach()) > 0.01
+
+
 def test_a_layer_without_places_is_refused_where_captum_multiplies_by_its_gradient() -> None:
     model, x = net()
     layer = model.head[1]
