@@ -241,7 +241,11 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module,
 WORKLOADS: dict[str, Callable[[], Workload]] = {
     "mlp": lambda: random_workload("mlp", lambda: perceptron(13, 64), 512, 13),
     "mlp-wide": lambda: random_workload("mlp-wide", lambda: perceptron(128, 256), 512, 128),
-    "mlp-500": lambda: random_workload("mlp-500", lambda: perceptron(500, 64), 64, 500),
+    "mlp-500": lambda: random_workload(
+        "mlp-500",
+        lambda: nn.Sequential(nn.Linear(500, 512), nn.ReLU(), nn.Linear(512, 10)),
+        *(64, 500),
+    ),
     "mlp-gelu": lambda: random_workload("mlp-gelu", lambda: perceptron(13, 64, nn.GELU), 512, 13),
     "mlp-tanh": lambda: random_workload("mlp-tanh", lambda: perceptron(13, 64, nn.Tanh), 512, 13),
     "cnn": lambda: random_workload("cnn", SmallCnn, 16, 3, 32, 32),

@@ -313,6 +313,19 @@ def test_a_tolerance_stops_when_the_errors_are_small_enough(kind: str) -> None:
     assert taken[0] < taken[1] < 20000
 
 
+def test_every_target_has_its_own_estimate() -> None:
+    model = torch.nn.Linear(7, 3).double()
+    method = lambda f: shapley_sampling(
+        f, samples=4, reduce=attrib.estimate, generator=seeded(), design="independent"
+    )
+    for targets in ([0, 2], [1]):
+        found = attrib.per_target(method, model, targets)(X, 0.5)
+        each = [method(attrib.target(model, t))(X, 0.5) for t in targets]
+        close(found.value, torch.stack([e.value for e in each]))
+        close(found.stderr, torch.stack([e.stderr for e in each]))
+        assert found.samples.tolist() == [e.samples for e in each]
+
+
 def test_with_a_tolerance_the_draws_are_the_same() -> None:
     found = shapley_sampling(
         bent, samples=1000, tol=0.1, generator=seeded(), reduce=attrib.estimate

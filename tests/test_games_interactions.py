@@ -215,6 +215,48 @@ def test_of_intervals_of_95_percent_93_to_97_percent_cover_the_interactions(inde
     assert 0.93 <= torch.stack(hits).double().mean() <= 0.97
 
 
+@sampled
+def test_intervals_from_several_fits_cover_the_interactions(index: Any) -> None:
+    waves = torch.randn(10, 16, dtype=torch.float64, generator=seeded(3))
+    f = lambda x: torch.relu(x @ waves - 0.5).sum(-1).sin()
+    x = torch.randn(12, 10, dtype=torch.float64, generator=seeded(4))
+    truth = interactions(f, index=index)(x).values
+    hits: list[Tensor] = []
+    for seed in range(40):
+        options: Any = {"samples": 700, "tol": 1e-6, "reduce": attrib.estimate}
+        found = interactions(f, index=index, generator=seeded(seed), **options)(x).values
+        assert found.samples == 700  # from two fits, to 330 and 370 coalitions
+        hits.append((found.value - truth).abs() <= 1.959964 * found.stderr)
+    assert 0.93 <= torch.stack(hits).double().mean() <= 0.97
+
+
+@sampled
+def test_a_tolerance_stops_when_the_errors_of_interactions_are_small_enough(index: Any) -> None:
+    waves = torch.randn(9, 16, dtype=torch.float64, generator=seeded(3))
+    f = lambda x: (x @ waves).sin().sum(-1)
+    x = torch.randn(2, 9, dtype=torch.float64, generator=seeded(4)) / 3
+    taken: list[int] = []
+    for tol in (0.5, 0.05, 1e-9):
+        options: Any = {"samples": 2000, "tol": tol, "generator": seeded()}
+        found = interactions(f, index=index, reduce=attrib.estimate, **options)(x).values
+        size = found.value.abs().amax(-1, keepdim=True)
+        assert (found.stderr <= tol * size).all()
+        close(
+            interactions(f, index=index, **options | {"generator": seeded()})(x).values, found.value
+        )
+        taken.append(found.samples)
+    # In the end all coalitions but those of nobody and everybody, or all of them.
+    assert taken == sorted(taken) and taken[0] < taken[2]
+    close(found.value, interactions(f, index=index)(x).values)
+
+
+def test_a_tolerance_leaves_a_rest_alone_that_is_too_small_for_a_fit() -> None:
+    f, x = score(8, random_game(8, 2)), everybody(8)
+    options: Any = {"tol": 1e-9, "reduce": attrib.estimate, "generator": seeded()}
+    found = interactions(f, samples=230, **options)(x).values
+    assert found.samples == 216  # six times 36 features and pairs
+
+
 @pytest.mark.parametrize("options", [{}, {"samples": 60}])
 @pytest.mark.parametrize("chunk_size", [1, 7, None])
 def test_interactions_do_not_depend_on_the_chunk_size(options: Any, chunk_size: Any) -> None:
@@ -241,6 +283,8 @@ def test_a_matrix_has_features_alone_on_its_diagonal() -> None:
         (lambda: interactions(torch.sum, order=3, samples=100), "order.samples"),
         (lambda: interactions(torch.sum, index="taylor", samples=100), "index.samples"),
         (lambda: interactions(torch.sum, reduce=attrib.estimate), "reduce.unknown"),
+        (lambda: interactions(torch.sum, tol=0.1), "reduce.unknown"),
+        (lambda: interactions(torch.sum, samples=60, tol=-1.0), "tol.range"),
         (lambda: interactions(lambda x: x.sum(-1), samples=41)(torch.ones(6)), "samples.few"),
         (lambda: interactions(lambda x: x.sum(-1))(torch.ones(17)), "groups.many"),
     ],

@@ -98,6 +98,20 @@ def test_the_mean_over_orders_approaches_the_mean_over_other_examples() -> None:
     assert (found.stderr < 0.15).all()
 
 
+def test_a_tolerance_stops_when_the_errors_are_small_enough() -> None:
+    f = lambda x: (x @ torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)).square()
+    taken: list[int] = []
+    for tol in (0.2, 0.05):
+        options: Any = {"generator": seeded(), "reduce": attrib.estimate}
+        found = feature_permutation(f, samples=5000, tol=tol, **options)(X)
+        assert (found.stderr <= tol * found.value.abs().amax(-1, keepdim=True)).all()
+        options = {"generator": seeded(), "reduce": attrib.estimate}
+        expected = feature_permutation(f, samples=found.samples, **options)(X)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+        taken.append(found.samples)
+    assert taken[0] < taken[1] < 5000
+
+
 def test_the_draws_do_not_depend_on_the_chunks_nor_change_the_global_state() -> None:
     before = torch.get_rng_state()
     f = SCORES[0]

@@ -192,6 +192,37 @@ def test_every_place_is_as_visible_as_a_cell() -> None:
     assert found.stderr.max() < 0.05
 
 
+def test_of_intervals_of_95_percent_93_to_97_percent_cover_the_map_of_rise() -> None:
+    weights = torch.randn(6, 2, 8, 7, dtype=torch.float64, generator=seeded(2))
+    f = lambda x: torch.sin((weights * x).sum((-3, -2, -1)))
+    x = torch.ones(6, 2, 8, 7, dtype=torch.float64)
+    options: Any = {"cells": (3, 2), "generator": seeded(99)}
+    # The truth has an error a tenth of theirs.
+    truth = rise(f, samples=40_000, chunk_size=500, **options)(x)
+    hits: list[Tensor] = []
+    for seed in range(60):
+        options = {"cells": (3, 2), "generator": seeded(seed)}
+        found = rise(f, samples=300, reduce=attrib.estimate, **options)(x)
+        hits.append((found.value - truth).abs() <= 1.959964 * found.stderr)
+    assert 0.93 <= torch.stack(hits).double().mean() <= 0.97
+
+
+def test_a_tolerance_stops_when_the_errors_of_rise_are_small_enough() -> None:
+    f = lambda x: x["a"][..., :4, :4].mean((-3, -2, -1)) + x["b"].mean((-2, -1))
+    x = {"a": torch.ones(2, 3, 8, 8).double(), "b": torch.ones(2, 8, 8).double()}
+    taken: list[int] = []
+    for tol in (0.2, 0.05):
+        options: Any = {"cells": (4, 4), "reduce": attrib.estimate}
+        found = rise(f, samples=5000, tol=tol, generator=seeded(), **options)(x)
+        size = found.value["a"].flatten(1).amax(-1)
+        assert (found.stderr["a"].flatten(1).amax(-1) <= tol * size).all()
+        expected = rise(f, samples=found.samples, generator=seeded(), **options)(x)
+        for kind in ("value", "stderr"):
+            torch.testing.assert_close(getattr(found, kind), getattr(expected, kind))
+        taken.append(found.samples)
+    assert taken[0] < taken[1] < 5000
+
+
 def test_masks_fade() -> None:
     seen: list[Tensor] = []
 
@@ -239,6 +270,9 @@ def test_rise_takes_sequences_images_and_volumes(space: Any, batch: Any, chunk_s
         (lambda: rise(bent, probability=1.5), "probability.range"),
         (lambda: rise(bent, cells=(1, 2, 3, 4)), "cells.length"),
         (lambda: rise(bent, cells=(2, 2))(X[0]), "cells.length"),
+        (lambda: rise(lambda x: x, cells=(2,))(torch.ones(3)), "cells.length"),
+        (lambda: rise(bent, tol=-1.0), "tol.range"),
+        (lambda: torch.vmap(rise(bent, cells=(2,), tol=0.1))(torch.ones(2, 3)), "tol.traced"),
         (lambda: rise(bent, cells=(2,))(torch.ones(2, 3).long()), "x.dtype"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from attrib._tree import flatten, leaves, unflatten
 from attrib.types import Tree
 
-__all__ = ["Cover", "Entries", "Grid", "Members", "hidden", "spread"]
+__all__ = ["Cover", "Entries", "Grid", "Members", "hidden", "kept_by", "spread"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def hidden(
     def leaf(a: Any, b: Any, cover: Cover | None) -> Any:
         if a is None or cover is None:
             return None if a is None else a.expand(len(coalitions), *a.shape).clone()
-        return torch.where(_kept(cover, coalitions, batch_dims), a, b)
+        return torch.where(kept_by(cover, coalitions, batch_dims), a, b)
 
     found = [leaf(*each) for each in zip(parts, leaves(baseline), covers, strict=True)]
     return unflatten(spec, found)
@@ -107,7 +107,7 @@ def spread(cover: Cover, values: Tensor, batch_dims: int) -> Tensor:
     return _look_up(cover, values, batch_dims, 0, mean)
 
 
-def _kept(cover: Cover, coalitions: Tensor, batch_dims: int) -> Tensor:
+def kept_by(cover: Cover, coalitions: Tensor, batch_dims: int) -> Tensor:
     """Which entries are not hidden: those that no absent player covers.
 
     Args:
@@ -119,7 +119,22 @@ def _kept(cover: Cover, coalitions: Tensor, batch_dims: int) -> Tensor:
     Returns:
         Broadcastable to ``(samples, *leaf)``.
     """
+    if isinstance(cover, Grid):
+        return _absent_on_grid(cover, coalitions) == 0
     return _look_up(cover, coalitions, batch_dims, True, lambda found, dim, _: found.all(dim))
+
+
+def _absent_on_grid(cover: Grid, coalitions: Tensor) -> Tensor:
+    """How many absent players cover each entry: along each dimension a matrix product, which is
+    quicker than looking up all that cover an entry."""
+    absent = (~_block(cover, coalitions)).to(torch.float32)
+    for dim, covering in enumerate(cover.covering, coalitions.ndim - 1):
+        if covering is None:
+            continue
+        boxes = torch.arange(absent.shape[dim], device=covering.device)
+        over = (covering == boxes[:, None, None]).any(1).to(absent.dtype)
+        absent = torch.matmul(absent.movedim(dim, -1), over).movedim(-1, dim)
+    return absent
 
 
 def _look_up(
@@ -147,10 +162,8 @@ def _look_up(
 def _on_grid(
     cover: Grid, table: Tensor, nobody: float, merge: Callable[[Tensor, int, Tensor], Tensor]
 ) -> Tensor:
-    lead = table.ndim - 1
-    block = table.narrow(-1, cover.start, math.prod(cover.counts))
-    block = block.reshape(*table.shape[:-1], *cover.counts)
-    for dim, covering in enumerate(cover.covering, lead):
+    block = _block(cover, table)
+    for dim, covering in enumerate(cover.covering, table.ndim - 1):
         if covering is None:
             continue
         covers = covering < block.shape[dim]
@@ -158,6 +171,12 @@ def _on_grid(
         each = (*block.shape[:dim], *covering.shape, *block.shape[dim + 1 :])
         block = merge(found.reshape(each), dim, covers)
     return block
+
+
+def _block(cover: Grid, table: Tensor) -> Tensor:
+    """The players of a grid in their places."""
+    own = table.narrow(-1, cover.start, math.prod(cover.counts))
+    return own.reshape(*table.shape[:-1], *cover.counts)
 
 
 def _padded(table: Tensor, dim: int, value: float) -> Tensor:

@@ -24,6 +24,7 @@ __all__ = [
     "check_stopping",
     "contracted",
     "folded",
+    "pooled",
     "product",
     "pseudo_inverse",
     "regrouped",
@@ -155,33 +156,38 @@ def check_stopping(samples: Any, reduce: Any, tol: Any, *, least: int = 1) -> No
         )
 
 
-def folded(v: Game, draws: Draws, samples: int, reduce: Reducer, tol: float | None) -> Any:
-    """What the reducer makes of the draws: of all, or of enough for a tolerance."""
+def folded(like: Tensor, draws: Draws, samples: int, reduce: Reducer, tol: float | None) -> Any:
+    """What the reducer makes of the draws: of all, or of enough for a tolerance; `like` is a tensor
+    that they depend on."""
     if tol is None:
         return reduce(draws(0, samples))
 
     def more(found: Estimate | None, stop: int) -> Estimate:
         start = 0 if found is None else found.samples
         fresh = estimate(draws(start, stop))
-        return fresh if found is None else _pooled(found, fresh)
+        return fresh if found is None else pooled(found, fresh)
 
-    found = until(v, more, samples, _FIRST, tol)
+    found = until(like, more, samples, _FIRST, tol)
     return found if reduce is estimate else found.value
 
 
 def until(
-    v: Game, more: Callable[[Estimate | None, int], Estimate], most: int, first: int, tol: float
+    like: Tensor,
+    more: Callable[[Estimate | None, int], Estimate],
+    most: int,
+    first: int,
+    tol: float,
 ) -> Estimate:
     """An estimate from more and more samples, until its standard errors are small enough.
 
     Args:
-        v: The game.
+        like: A tensor that it depends on.
         more: ``more(found, stop)``, the estimate from `stop` samples, given that from fewer.
         most: At most so many samples.
         first: So many to begin with.
         tol: Relative to the largest value of each example.
     """
-    if not concrete(v.full):
+    if not concrete(like):
         raise AttribValueError(
             "tol: needs numbers that Python can see, got an x inside of torch.vmap, "
             "torch.func.grad or torch.compile; pass samples= alone",
@@ -206,7 +212,7 @@ def _unreduced(fn: Callable[..., Tensor], a: Tensor, *args: Any, **options: Any)
         return fn(a, *args, **options)
 
 
-def _pooled(a: Estimate, b: Estimate) -> Estimate:
+def pooled(a: Estimate, b: Estimate) -> Estimate:
     """The estimate from the samples of both."""
     n, m = a.samples, b.samples
     gap = b.value - a.value

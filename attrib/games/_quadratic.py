@@ -18,17 +18,19 @@ from attrib.games._coalitions import Pairs, Shares, distinct_pairs, pairs_of
 from attrib.games._folding import (
     between_ends,
     contracted,
+    pooled,
     product,
     pseudo_inverse,
     solved,
+    until,
     wide,
 )
 from attrib.games.game import Game
-from attrib.perturb import Stream, fork
+from attrib.perturb import Stream
 from attrib.reducers import total
 from attrib.types import Estimate, Tree
 
-__all__ = ["fitted_pairs"]
+__all__ = ["fitted_pairs", "sure_pairs"]
 
 Table = tuple[tuple[float, ...], ...]
 
@@ -64,7 +66,7 @@ def fitted_pairs(
     index: str,
     table: Table,
     samples: int,
-    generator: torch.Generator | None,
+    stream: Stream,
 ) -> Estimate:
     r"""Interactions of groups of at most two features,
 
@@ -80,12 +82,12 @@ def fitted_pairs(
         index: Which index.
         table: The coefficients of the Moebius transform in it.
         samples: How many coalitions.
-        generator: Source of randomness.
+        stream: Random numbers.
 
     Returns:
         ``(*batch, groups)``.
     """
-    sample, rise = _observed(v, len(members), index, samples, generator)
+    sample, rise = _observed(v, len(members), index, samples, stream)
     uniform = "banzhaf" in index
 
     def columns(coalitions: Tensor) -> Tensor:
@@ -101,14 +103,47 @@ def fitted_pairs(
     value = fit.slopes[..., :count]
     if weigh is not None:
         value = product(value, _reading(members, table, rise).mT) + left
-    return Estimate(value, variance.sqrt(), 2 * len(sample.weights))
+    dtype = wide(v.full).dtype
+    return Estimate(value.to(dtype), variance.sqrt().to(dtype), 2 * len(sample.weights))
+
+
+def sure_pairs(
+    v: Game,
+    members: Tensor,
+    index: str,
+    table: Table,
+    samples: int,
+    stream: Stream,
+    tol: float,
+) -> Estimate:
+    """`fitted_pairs` from more and more independent samples, until the errors are small enough.
+
+    Args:
+        v: As for `fitted_pairs`.
+        members: Likewise.
+        index: Likewise.
+        table: Likewise.
+        samples: How many coalitions at most.
+        stream: Random numbers.
+        tol: See `until`.
+    """
+    existing, enough = 2 * pairs_of(v.players, _shares(index)), 6 * len(members)
+
+    def more(found: Estimate | None, stop: int) -> Estimate:
+        # With all coalitions there is no error, whatever was drawn before.
+        before = 0 if found is None or stop == existing else found.samples
+        if found is not None and stop - before < enough:
+            return found  # of fewer, errors of the fit would be rough
+        fresh = fitted_pairs(v, members, index, table, stop - before, stream)
+        return fresh if found is None or before == 0 else pooled(found, fresh)
+
+    return until(v.full, more, min(samples, existing), enough, tol)
 
 
 def _observed(
-    v: Game, groups: int, index: str, samples: int, generator: torch.Generator | None
+    v: Game, groups: int, index: str, samples: int, stream: Stream
 ) -> tuple[_Sample, Tensor]:
-    players = v.players
-    shares: Shares = "uniform" if "banzhaf" in index else "kernel"
+    players, shares = v.players, _shares(index)
     existing = pairs_of(players, shares)
     if samples < 2 * min(groups, existing):
         raise AttribValueError(
@@ -121,14 +156,25 @@ def _observed(
         min(samples // 2, existing),
         shares=shares,
         draw="uniform" if shares == "uniform" else "leverage",
-        stream=Stream(fork(generator)),
-        like=wide(v.full),
+        stream=stream,
+        like=_precise(v.full),
     )
     both = torch.stack([pairs.coalitions, ~pairs.coalitions], 1)
     empty, full, chunks = between_ends(v, slices(both.flatten(0, 1)))
-    values = wide(torch.cat([found for _, found in chunks])) - empty
+    empty, full = _precise(empty), _precise(full)
+    values = _precise(torch.cat([found for _, found in chunks])) - empty
     values = values.reshape(len(both), 2, *v.batch)
     return _Sample(both, values, pairs.weights, pairs.unseen, _numbers(pairs)), full - empty
+
+
+def _precise(values: Tensor) -> Tensor:
+    """In double precision, where there is one: of nearly as many columns as samples, a fit has
+    large and nearly dependent parts."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def _shares(index: str) -> Shares:
+    return "uniform" if "banzhaf" in index else "kernel"
 
 
 def _numbers(pairs: Pairs) -> Tensor:

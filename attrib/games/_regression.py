@@ -125,7 +125,7 @@ def fitted(
         return _with_errors(_pooled(seen), how.efficient)
 
     first = min(count, 4 * v.players)
-    found = more(None, count) if tol is None else until(v, more, count, first, tol)
+    found = more(None, count) if tol is None else until(v.full, more, count, first, tol)
     return found if reduce is estimate else found.value
 
 

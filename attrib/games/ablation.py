@@ -56,7 +56,9 @@ def feature_ablation(
     """
 
     def losses(v: Game) -> Tensor:
-        whole, without = _first_and_rest(v, all_but_one(v.players, v.device))
+        from attrib.games._reach import incremental  # `import attrib` is quicker without it
+
+        whole, without = _first_and_rest(incremental(v), all_but_one(v.players, v.device))
         return (whole - without).movedim(0, -1)
 
     return attribution(

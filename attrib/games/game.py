@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attrib._batched import Batched, repeated, stacked
+from attrib._batched import Batched, stacked
 from attrib._carriers import Overridden
 from attrib._checks import check_baseline, check_input, check_values, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
@@ -48,9 +47,8 @@ class Game:
         evaluate: ``evaluate(coalitions, baseline) -> (samples, *batch)``, all at once; the leaves
             of this baseline broadcast to ``(samples, *batch, *feature)``.
         broken: Whether there was a warning that the score of ``x`` is not finite.
-        rows: ``rows(copies)``, the score of so many copies of the examples in one batch, where it
-            takes them so.
-        models: The modules behind the score, if it tells.
+        rows: The score of examples in one batch, of copies of its models, where it takes them so.
+        models: These models.
         like: A tree as large as what is computed for one coalition, next to the model's own.
     """
 
@@ -63,7 +61,7 @@ class Game:
     covers: list[Cover | None] = field(repr=False)
     evaluate: Callable[[Tensor, Tree], Tensor] = field(repr=False)
     broken: bool = field(repr=False)
-    rows: Callable[[int], Callable[[Tree], Tensor]] | None = field(repr=False)
+    rows: Callable[[Tree], Tensor] | None = field(repr=False)
     models: tuple[nn.Module, ...] = field(repr=False)
     like: Tree = field(repr=False)
 
@@ -251,16 +249,28 @@ def game(
             coalitions = coalitions.reshape(len(coalitions), *(1 for _ in full.shape), players)
         return over(hidden(x, baseline, covers, coalitions, full.ndim))
 
-    rows = None
-    if isinstance(score, Batched) and full.ndim == 1:
-        rows = partial(repeated, score, batch=len(full), shared=args)
-    models = getattr(f.score if isinstance(f, Overridden) else f, "models", ())
+    rows, models = _of_rows(f, args) if full.ndim == 1 else (None, ())
     return Game(
         *(players, full, chunk_size, x, start, interventional, covers, evaluate, broken),
         rows=rows,
         models=models,
         like=x,
     )
+
+
+def _of_rows(
+    f: Score, args: tuple[Any, ...]
+) -> tuple[Callable[[Tree], Tensor] | None, tuple[nn.Module, ...]]:
+    """A score that takes its examples in one batch, on copies of its models, and the models."""
+    score = f.score if isinstance(f, Overridden) else f
+    if not isinstance(score, Batched) or score.marked is None:
+        return None, ()
+    copy = score.marked
+
+    def rows(x: Tree) -> Tensor:
+        return score_of(copy(()), own=True)(x, *args)
+
+    return rows, score.models
 
 
 def _check_batch(full: Tensor, x: Tree) -> None:

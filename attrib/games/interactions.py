@@ -11,17 +11,17 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from attrib._checks import check_callable, check_choice, check_count, describe
+from attrib._checks import check_callable, check_choice, check_count, check_number, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
 from attrib._transforms import constant
 from attrib.errors import AttribValueError
 from attrib.games._coalitions import all_coalitions
 from attrib.games._folding import contracted, product, wide
-from attrib.games._quadratic import fitted_pairs
+from attrib.games._quadratic import fitted_pairs, sure_pairs
 from attrib.games.game import Game, game
 from attrib.games.groups import Groups
 from attrib.games.shapley import check_few
-from attrib.perturb import Stream
+from attrib.perturb import Stream, fork
 from attrib.reducers import estimate, mean, total
 from attrib.types import Estimate, Reducer, Score, Tree
 
@@ -71,6 +71,7 @@ def interactions(
     groups: Groups = None,
     interventional: bool = False,
     reduce: Reducer = mean,
+    tol: float | None = None,
     generator: torch.Generator | None = None,
     chunk_size: ChunkSize = "auto",
 ) -> Callable[..., Interactions]:
@@ -103,10 +104,13 @@ def interactions(
         samples: ``None``: all coalitions of at most 16 features are evaluated, each once. Otherwise
             so many coalitions, for groups of at most two and the indices ``"shapley"``,
             ``"banzhaf"`` and the two faithful ones: a quadratic game is fitted to them, and what it
-            leaves over is estimated by their probabilities. At least ``M (M + 1)`` for M features.
+            leaves over is estimated by their probabilities. At least ``M (M + 1)`` for M features;
+            with `tol`, at most so many.
         groups: Which entries of ``x`` are one feature, as for `attrib.games.game`.
         interventional: The baseline is a set to average over, as for `attrib.games.game`.
         reduce: With `samples`, `attrib.estimate` adds standard errors.
+        tol: With `samples`: stop as soon as, for every example, all standard errors are below
+            ``tol`` times its largest value.
         generator: Source of randomness, with `samples`. Without one, the draws come from a copy of
             the global generator: the same at every call until something else advances it.
         chunk_size: Coalitions evaluated at once.
@@ -142,7 +146,7 @@ def interactions(
     check_count(order, "order")
     chunk_size = check_chunk_size(chunk_size)
     Stream(generator)
-    _check_samples(index, order, samples, reduce)
+    _check_samples(index, order, samples, reduce, tol)
 
     def interact(x: Tree, baseline: Any = 0, *args: Any) -> Interactions:
         v = game(
@@ -159,7 +163,11 @@ def interactions(
         table = _coefficients(index, v.players, largest)
         if samples is None:
             return Interactions(members, _enumerated(v, members, table))
-        found = fitted_pairs(v, members, index, table, samples, generator)
+        stream = Stream(fork(generator))
+        if tol is None:
+            found = fitted_pairs(v, members, index, table, samples, stream)
+        else:
+            found = sure_pairs(v, members, index, table, samples, stream, tol)
         return Interactions(members, found if reduce is estimate else found.value)
 
     return interact
@@ -194,8 +202,10 @@ def pairwise(found: Interactions) -> Tensor:
     return flat.index_copy(-1, places, both).reshape(*both.shape[:-1], features, features)
 
 
-def _check_samples(index: str, order: int, samples: int | None, reduce: Any) -> None:
-    if samples is None and reduce is not mean:
+def _check_samples(
+    index: str, order: int, samples: int | None, reduce: Any, tol: float | None
+) -> None:
+    if samples is None and (reduce is not mean or tol is not None):
         raise AttribValueError(
             f"reduce: needs samples, got {describe(reduce)}; without them all coalitions are "
             "evaluated, and there is no error",
@@ -209,6 +219,8 @@ def _check_samples(index: str, order: int, samples: int | None, reduce: Any) -> 
     if samples is None:
         return
     check_count(samples, "samples", least=2)
+    if tol is not None:
+        check_number(tol, "tol", exclusive=True)
     if order > 2:
         raise AttribValueError(
             f"order: at most 2 with samples, got {order}; leave samples out to enumerate the "

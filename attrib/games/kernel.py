@@ -163,7 +163,7 @@ def unbiased_kernel_shap(
     Stream(generator)
 
     def solution(v: Game) -> Tensor:
-        return folded(v, _unbiased(v, Stream(fork(generator))), samples, reduce, tol)
+        return folded(v.full, _unbiased(v, Stream(fork(generator))), samples, reduce, tol)
 
     return attribution(
         f,

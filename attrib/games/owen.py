@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attrib._checks import check_choice, describe
 from attrib._map import ChunkSize, slices
+from attrib._transforms import numbers
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games._attribution import attribution
 from attrib.games._coalitions import all_coalitions, random_rows
@@ -114,7 +115,7 @@ def owen_values(
                 v, slices(coalitions), lambda z, start: weights[start : start + len(z)]
             )
         ranks = _ranks([level.to(v.device) for level in levels], Stream(fork(generator)))
-        return folded(v, contributions(v, ranks, design), samples or 1, reduce, tol)
+        return folded(v.full, contributions(v, ranks, design), samples or 1, reduce, tol)
 
     return attribution(
         f,
@@ -136,16 +137,21 @@ def _levels(unions: Any) -> list[Tensor]:
                 f"unions: must be integer tensors, got {kind}; number the union of each feature",
                 code="unions.type",
             )
+    if any(numbers(level) is None for level in given):
+        raise AttribTypeError(
+            "unions: without numbers, got tensors inside of torch.compile; make the method outside",
+            code="unions.traced",
+        )
     shapes = {tuple(level.shape) for level in given}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1 or 0 in next(iter(shapes)):
         raise AttribValueError(
             f"unions: must hold one number per feature, got shapes {sorted(shapes)}",
             code="unions.shape",
         )
-    numbers: list[list[int]] = [level.tolist() for level in given]
+    listed: list[list[int]] = [level.tolist() for level in given]
     levels: list[Tensor] = []
-    for depth in range(1, len(numbers) + 1):
-        paths = list(zip(*numbers[:depth], strict=True))
+    for depth in range(1, len(listed) + 1):
+        paths = list(zip(*listed[:depth], strict=True))
         place = {path: k for k, path in enumerate(sorted(set(paths)))}
         levels.append(torch.tensor([place[path] for path in paths], device="cpu"))
     return [*levels, torch.arange(len(given[0]), device="cpu")]

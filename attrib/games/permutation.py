@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attrib._checks import check_callable, check_count
+from attrib._checks import check_callable
 from attrib._map import ChunkSize, Points, check_chunk_size, draws, map_chunks
 from attrib._tree import tree_map
 from attrib.errors import AttribValueError
+from attrib.games._folding import check_stopping, folded
 from attrib.games._players import Groups, partition
 from attrib.games.ablation import all_but_one
 from attrib.games.game import Game, game
@@ -28,6 +30,7 @@ def feature_permutation(
     samples: int = 1,
     generator: torch.Generator | None = None,
     reduce: Reducer = mean,
+    tol: float | None = None,
     chunk_size: ChunkSize = "auto",
 ) -> Attribute:
     r"""What the score loses when a feature comes from another example of the batch,
@@ -41,10 +44,11 @@ def feature_permutation(
     Args:
         f: Score.
         groups: What is one feature, as for `attrib.games.game`; every entry by default.
-        samples: Orders drawn for each feature.
+        samples: Orders drawn for each feature; with `tol`, at most.
         generator: Source of randomness. Without one, the orders come from a copy of the global
             generator: the same at every call until something else advances it.
         reduce: How samples are folded: `attrib.estimate` adds standard errors.
+        tol: As for `attrib.shapley_sampling`.
         chunk_size: Features exchanged at once. Does not change the orders.
 
     Returns:
@@ -69,8 +73,7 @@ def feature_permutation(
                 [  1.,  20.]])
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    check_callable(reduce, "reduce", "pass a reducer such as attrib.mean")
-    check_count(samples, "samples")
+    check_stopping(samples, reduce, tol)
     chunk_size = check_chunk_size(chunk_size)
     groups = partition(groups)
     Stream(generator)
@@ -80,14 +83,17 @@ def feature_permutation(
         rows = _check_examples(v)
         stream = Stream(fork(generator)).on(v.device)
 
-        def losses(drawn: Tensor) -> Tree:
+        def losses(drawn: Tensor) -> Tensor:
             pairs = _exchanged(v, drawn[0])
             values = torch.cat([values for _, values in v.over_pairs(pairs)])
-            attribution = v.spread((values[0] - values[1:]).movedim(0, -1))
-            return tree_map(lambda a: a.unsqueeze(0), attribution)
+            return (values[0] - values[1:]).movedim(0, -1)[None]
 
-        points = draws(lambda: _orders(v.players, rows, stream, v.device), samples)
-        return reduce(map_chunks(losses, points, chunk_size=1, like=x))
+        def losses_of(start: int, stop: int) -> Iterator[Any]:
+            orders = draws(lambda: _orders(v.players, rows, stream, v.device), stop - start)
+            return map_chunks(losses, orders, chunk_size=1, like=x)
+
+        found = folded(v.full, losses_of, samples, reduce, tol)
+        return tree_map(lambda a: v.spread(a) if isinstance(a, Tensor) else a, found)
 
     return attribute
 

@@ -16,12 +16,13 @@ from attrib._checks import (
     check_input,
     check_number,
     check_values,
+    describe,
 )
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
 from attrib._tree import differentiable, leaves, tree_map
-from attrib.errors import AttribTypeError, AttribValueError
+from attrib.errors import AttribValueError
 from attrib.games._coalitions import random_rows
-from attrib.games._folding import wide
+from attrib.games._folding import check_stopping, folded, shifted, wide
 from attrib.gradient import score_of
 from attrib.perturb import Stream, fork
 from attrib.reducers import mean
@@ -39,6 +40,7 @@ def rise(
     cells: Sequence[int] = (7, 7),
     probability: float = 0.5,
     reduce: Reducer = mean,
+    tol: float | None = None,
     generator: torch.Generator | None = None,
     chunk_size: ChunkSize = "auto",
 ) -> Attribute:
@@ -52,12 +54,13 @@ def rise(
 
     Args:
         f: Score. The scores of RISE's paper are probabilities, such as `attrib.prob`.
-        samples: Masks.
+        samples: Masks; with `tol`, at most.
         cells: Cells along each of the last dimensions of ``x``: two numbers for images ``(*batch,
             channels, height, width)``, one for sequences, three for volumes. Whatever comes before
             these dimensions is masked alike.
         probability: :math:`p`, above 0 and at most 1.
         reduce: How the masks are folded: `attrib.estimate` adds standard errors.
+        tol: As for `attrib.shapley_sampling`.
         generator: Source of randomness. Without one, the draws come from a copy of the global
             generator: the same at every call until something else advances it.
         chunk_size: Masks evaluated at once. Does not change the draws.
@@ -65,10 +68,11 @@ def rise(
     Returns:
         ``attribute(x, baseline=0, *args)``, what `reduce` makes of trees like ``x``, in units of
         the score; alike for all channels. The examples share the masks. It is a mean score, not a
-        difference: a score that is the same everywhere gives a map of that score.
+        difference: a score that is the same everywhere gives a map of that score. Integers, which
+        cannot fade, are left as they are and get ``None``.
 
     Raises:
-        AttribTypeError: If ``x`` holds integers, which cannot fade.
+        AttribTypeError: If ``x`` holds nothing but integers.
         AttribError: For options out of range, fewer dimensions than in `cells`, and as for
             `attrib.games.game`.
 
@@ -83,9 +87,8 @@ def rise(
         True
     """
     check_callable(f, "f", "pass a score, e.g. attrib.prob(model, 3)")
-    check_count(samples, "samples")
+    check_stopping(samples, reduce, tol)
     check_number(probability, "probability", most=1.0, exclusive=True)
-    check_callable(reduce, "reduce", "pass a reducer such as attrib.mean")
     grid = tuple(check_count(cell, "cells") for cell in cells)
     if len(grid) not in _MODES:
         raise AttribValueError(
@@ -99,42 +102,39 @@ def rise(
     def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
         size = _size(x, len(grid))
         start = check_baseline(baseline, x)
-        device = next(leaf.device for leaf in leaves(x) if leaf is not None)
-        masks = _masks(size, grid, probability, Stream(fork(generator)), device)
+        first = next(leaf for leaf in leaves(x) if differentiable(leaf))
+        masks = _masks(size, grid, probability, Stream(fork(generator)), wide(first))
         over = stacked(score_of(f), *args)
 
-        def faded(mask: Tensor) -> Tree:
-            def leaf(a: Tensor, b: Tensor) -> Tensor:
-                return b + _against(mask, a).to(a.dtype) * (a - b)
-
-            return tree_map(leaf, x, start)
+        broken = False
 
         def evaluated(masks: Tensor) -> tuple[Tensor, Tensor]:
-            return masks, over(faded(masks))
+            return masks, over(_faded(masks, x, start))
 
-        def draws() -> Iterator[Tree]:
-            known = False
-            points = Points(samples, masks)
+        def draws(start: int, stop: int) -> Iterator[Tensor]:
+            nonlocal broken
+            points = Points(stop - start, shifted(masks, start))
             for mask, found in map_chunks(evaluated, points, chunk_size=chunk_size, like=x):
-                values, known = check_values(found, known=known)
-                share = wide(values) / probability
-                yield tree_map(lambda a, s=share, m=mask: _seen(s, m, a), x)
+                values, broken = check_values(found, known=broken)
+                _check_places(x, len(size), values.ndim - 1)
+                seen = mask.flatten(1).reshape(len(mask), *(1 for _ in values.shape[1:]), -1)
+                share = (wide(values) / probability).unsqueeze(-1)
+                yield share * seen.to(share.dtype)
 
-        return reduce(draws())
+        def spread(found: Any) -> Any:
+            if not isinstance(found, Tensor):
+                return found
+            return tree_map(lambda a: _spread(found, size, a) if differentiable(a) else None, x)
+
+        return tree_map(spread, folded(first, draws, samples, reduce, tol))
 
     return attribute
 
 
 def _size(x: Tree, dims: int) -> tuple[int, ...]:
-    """The last dimensions, which all leaves share."""
-    check_input(x, gradients=False)
-    parts = [leaf for leaf in leaves(x) if leaf is not None]
-    if not all(differentiable(part) for part in parts):
-        raise AttribTypeError(
-            f"x: must be floating-point, got {', '.join(sorted({str(p.dtype) for p in parts}))}; "
-            "integers cannot fade. Close over them, or attribute to embeddings",
-            code="x.dtype",
-        )
+    """The last dimensions, which all leaves that can fade share."""
+    check_input(x)
+    parts = [leaf for leaf in leaves(x) if differentiable(leaf)]
     sizes = {tuple(part.shape[-dims:]) for part in parts}
     if len(sizes) != 1 or any(part.ndim < dims for part in parts):
         raise AttribValueError(
@@ -145,15 +145,24 @@ def _size(x: Tree, dims: int) -> tuple[int, ...]:
     return sizes.pop()
 
 
+def _check_places(x: Tree, dims: int, batch_dims: int) -> None:
+    if any(leaf.ndim < batch_dims + dims for leaf in leaves(x) if differentiable(leaf)):
+        raise AttribValueError(
+            f"cells: one number for each of the last dimensions of features, got {dims} for x "
+            f"({describe(x)}) of which the first {batch_dims} count the examples",
+            code="cells.length",
+        )
+
+
 def _masks(
     size: tuple[int, ...],
     grid: tuple[int, ...],
     probability: float,
     stream: Stream,
-    device: torch.device,
+    like: Tensor,
 ) -> Callable[[int, int], Tensor]:
     """``take(start, stop)``: masks ``(n, *size)``."""
-    dims = len(size)
+    dims, device = len(size), like.device
     cell = [-(-length // count) for length, count in zip(size, grid, strict=True)]
     cells = torch.Size(grid).numel()
     uniform = random_rows(cells + dims, stream, device)
@@ -161,7 +170,7 @@ def _masks(
 
     def take(start: int, stop: int) -> Tensor:
         numbers = uniform(start, stop)
-        coarse = (numbers[:, :cells] < probability).to(numbers.dtype).reshape(-1, 1, *grid)
+        coarse = (numbers[:, :cells] < probability).to(like.dtype).reshape(-1, 1, *grid)
         fine = torch.nn.functional.interpolate(
             coarse, size=full, mode=_MODES[dims], align_corners=False
         )[:, 0]
@@ -179,14 +188,25 @@ def _masks(
     return take
 
 
+def _faded(mask: Tensor, x: Tree, start: Tree) -> Tree:
+    """Points between the baseline and ``x``."""
+
+    def leaf(a: Tensor, b: Tensor) -> Tensor:
+        if not differentiable(a):
+            return a.expand(len(mask), *a.shape).clone()
+        return b + _against(mask, a).to(a.dtype) * (a - b)
+
+    return tree_map(leaf, x, start)
+
+
 def _against(mask: Tensor, leaf: Tensor) -> Tensor:
     """The masks ``(n, *size)`` with the dimensions of a stack of leaves."""
     between = leaf.ndim - (mask.ndim - 1)
     return mask.reshape(len(mask), *(1 for _ in range(between)), *mask.shape[1:])
 
 
-def _seen(values: Tensor, mask: Tensor, leaf: Tensor) -> Tensor:
-    """Values ``(n, *batch)`` times masks, like a stack of leaves."""
-    weights = _against(mask, leaf).to(values.dtype)
-    scores = values.reshape(*values.shape, *(1 for _ in range(leaf.ndim + 1 - values.ndim)))
-    return (scores * weights).to(leaf.dtype).expand(len(mask), *leaf.shape)
+def _spread(found: Tensor, size: tuple[int, ...], leaf: Tensor) -> Tensor:
+    """Numbers of places, ``(*batch, places)``, as a leaf."""
+    batch = found.shape[:-1]
+    between = (1,) * (leaf.ndim - len(batch) - len(size))
+    return found.reshape(*batch, *between, *size).to(leaf.dtype).expand(leaf.shape).contiguous()

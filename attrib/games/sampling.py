@@ -98,7 +98,7 @@ def shapley_sampling(
         def ranks(start: int, stop: int) -> Tensor:
             return uniform(start, stop).argsort(-1)
 
-        return folded(v, contributions(v, ranks, design), samples, reduce, tol)
+        return folded(v.full, contributions(v, ranks, design), samples, reduce, tol)
 
     return attribution(
         f,

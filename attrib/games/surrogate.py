@@ -280,7 +280,7 @@ def _estimated(
 
     if tol is None:
         return more(None, samples)
-    found = until(v, more, samples, min(samples, 4 * v.players + 16), tol)
+    found = until(v.full, more, samples, min(samples, 4 * v.players + 16), tol)
     return found if reduce is estimate else found.value
 
 

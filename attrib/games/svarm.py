@@ -86,7 +86,7 @@ def svarm(
     Stream(generator)
 
     def solution(v: Game) -> Tensor:
-        return folded(v, _draws(v, Stream(fork(generator))), samples, reduce, tol)
+        return folded(v.full, _draws(v, Stream(fork(generator))), samples, reduce, tol)
 
     return attribution(
         f,

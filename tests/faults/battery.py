@@ -67,7 +67,7 @@ class Case:
 
     Attributes:
         name: A name in words.
-        group: values, inputs, baselines, targets, outputs, numbers, model, context.
+        group: values, inputs, baselines, targets, outputs, numbers, model, sites, maps, context.
         fault: Makes the problem.
         right: What is right, or a function of the method that says so.
         applies: Whether the case concerns a method.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ GUIDED, HESSIANS = "guided_ig", "integrated_hessians"
 TWICE = (HESSIANS, "conductance gauss-legendre")  # take second derivatives, by torch.func
 INFLUENCE, NEURON = "internal_influence", "neuron_conductance"
 EXCITATION = "excitation_backprop"
+BLACK_BOX = ("completeness", "infidelity")  # measures that look at what a score says alone
+MEASURES = (*BLACK_BOX, "max_sensitivity")
 
 ONCE = 5
 """Calls before a refusal that needs an output of the model: a probe for every level of nesting."""
@@ -83,17 +86,59 @@ def takes_baselines(m: Method) -> bool:
 
 def uses_gradients(m: Method) -> bool:
     """Methods that differentiate."""
-    return m.name != "completeness" and not hides(m)
+    return m.name not in (*BLACK_BOX, "rise") and not (hides(m) or evaluates(m))
+
+
+def evaluates(m: Method) -> bool:
+    """Methods at sites that compare evaluations, or read."""
+    return m.name in ("score_cam", "ablation_cam", "activation_patching") or reads(m)
+
+
+def reads(m: Method) -> bool:
+    """Methods that look at what a model computes on the way, whatever comes out."""
+    return m.name in ("eigen_cam", "attention_rollout")
+
+
+def maps(m: Method) -> bool:
+    """Class activation maps, which have places."""
+    return "_cam" in m.name
+
+
+def needs_no_features(m: Method) -> bool:
+    """Methods that need no dimension of features."""
+    return m.name not in ("blur_ig", "activation_patching", "rise") and not maps(m)
+
+
+def weighs_maps(m: Method) -> bool:
+    """Those by derivatives of the score by a layer."""
+    return maps(m) and not evaluates(m) and m.name != "guided_grad_cam"
 
 
 def hides(m: Method) -> bool:
     """Methods that hide features, which may be integers."""
-    return any(name in m.name for name in ("feature_", "shapley", "kernel_shap", "banzhaf", "lime"))
+    kinds = ("feature_", "shapley", "kernel_shap", "banzhaf", "lime", "owen", "interactions")
+    return any(name in m.name for name in kinds)
+
+
+def mixes(m: Method) -> bool:
+    """Methods whose rows have a layer made of all of x."""
+    return m.name in ("score_cam", "eigen_cam") or attends(m)
+
+
+def attends(m: Method) -> bool:
+    """Methods of attention, here among all features of x."""
+    return m.name in ("attention_rollout", "gradient_rollout")
+
+
+def in_a_row(m: Method) -> bool:
+    """Methods whose rows join all features of x, for which the score is evaluated beforehand."""
+    return attends(m) or m.name.startswith("edge_")
 
 
 def draws_coalitions(m: Method) -> bool:
     """Methods that hide random features: with more features they draw others."""
-    return m.name in ("shapley_sampling", "kernel_shap", "lime")
+    drawing = ("shapley_sampling", "kernel_shap", "lime", "owen_values", "interactions", "rise")
+    return m.name in drawing
 
 
 def takes_site(m: Method) -> bool:
@@ -104,7 +149,9 @@ def takes_site(m: Method) -> bool:
 def may_embed(m: Method) -> bool:
     """Methods to which x may be integers, because they differentiate by what a site makes of it."""
     at_sites = "gradient_x_activation", "attribution_patching"
-    return m.name.startswith("layer ") or m.name in at_sites
+    if m.name.startswith("layer ") or m.name in at_sites:
+        return True
+    return weighs_maps(m) or in_a_row(m)
 
 
 def takes_score(m: Method) -> bool:
@@ -162,7 +209,8 @@ def _broken(rows: slice) -> Callable[[Method, Any], Any]:
 
 
 def _reports(m: Method) -> tuple[type[Warning], ...]:
-    return (attrib.NonFiniteWarning,) if uses_gradients(m) or hides(m) else ()
+    silent = m.name in ("completeness", "attention_rollout")
+    return () if silent else (attrib.NonFiniteWarning,)
 
 
 for _value in (math.nan, math.inf, -math.inf):
@@ -200,7 +248,9 @@ add(
     ),
     lambda m: Equals(lambda m: plain(), then=_broken(slice(1, 2)), warns=_reports(m)),
     # Baselines that all examples share are rows of their own, and have places of their own.
-    lambda m: m.name not in ("grad_and_score", "completeness", "expected deep_lift"),
+    lambda m: (
+        m.name not in ("grad_and_score", "completeness", "expected deep_lift", "attention_rollout")
+    ),
 )
 add(
     "values",
@@ -291,7 +341,7 @@ add(
     "list of tensors",
     lambda: changed(model=Two(), x=[X(), X() + 1]),
     Equals(lambda m: changed(model=Two(), x=(X(), X() + 1)), then=lambda m, a: _as_lists(a)),
-    is_not(HESSIANS, "grad_and_score", "completeness"),
+    is_not(HESSIANS, "grad_and_score", *MEASURES),
 )
 for _dtype in (torch.bfloat16, torch.float16):
     add(
@@ -348,7 +398,10 @@ add(
     lambda: changed(x=X()[0]),
     Equals(lambda m: plain(), then=lambda m, a: _rows(m, a, 0)),
     lambda m: (
-        m.base != "baselines" and not ({"std", "radius", "samples", "tol"} & m.options.keys())
+        m.base != "baselines"
+        and not ({"std", "radius", "samples", "tol"} & m.options.keys())
+        # Their rows take dimension 0 for that of the examples.
+        and m.name not in ("ablation_cam", "activation_patching")
     ),
 )
 add(
@@ -359,7 +412,12 @@ add(
         lambda m: changed(score=lambda x: x.sin().sum(-1) * 2, x=torch.tensor([0.7])),
         then=lambda m, a: pytree.tree_map(torch.Tensor.squeeze, a),
     ),
-    lambda m: takes_score(m) and m.name != "blur_ig" and m.base != "baselines",
+    lambda m: (
+        takes_score(m)
+        and needs_no_features(m)
+        and m.base != "baselines"
+        and m.name != "max_sensitivity"
+    ),
 )
 add(
     "inputs",
@@ -371,7 +429,7 @@ add(
         ),
         then=lambda m, a: pytree.tree_map(torch.Tensor.squeeze, a),
     ),
-    lambda m: takes_score(m) and m.name != "blur_ig",
+    lambda m: takes_score(m) and needs_no_features(m),
 )
 add(
     "inputs",
@@ -465,7 +523,7 @@ add(
     lambda m: (
         m.name not in (HESSIANS, GUIDED, "grad_and_score", "completeness")
         and not ({"std", "radius"} & m.options.keys())
-        and not draws_coalitions(m)
+        and not (draws_coalitions(m) or mixes(m))
     ),
 )
 add(
@@ -479,7 +537,12 @@ add(
         r"one number per example, got shape \(.*\) for x of shape .*\(2, 4\)",
         calls=8,
     ),
-    lambda m: takes_score(m) and uses_gradients(m) and m.base != "baselines" and not takes_site(m),
+    lambda m: (
+        takes_score(m)
+        and uses_gradients(m)
+        and m.base != "baselines"
+        and not (takes_site(m) or in_a_row(m))
+    ),
 )
 
 # ------------------------------------------------------------------------------------- baselines
@@ -625,7 +688,9 @@ add(
     "baseline: x itself gives zero",
     lambda: _own_baseline(),
     Equals(lambda m: changed(base=X()), then=lambda m, a: torch.zeros_like(a)),
-    lambda m: takes_baseline(m) and m.name not in ("average_gradient", "completeness", INFLUENCE),
+    lambda m: (
+        takes_baseline(m) and m.name not in ("average_gradient", "completeness", "rise", INFLUENCE)
+    ),
 )
 for _name, _base, _right in (
     ("none at all", torch.zeros(0, 4), Refused("baselines.shape", r"baselines: .*\(0, 4\)")),
@@ -792,7 +857,9 @@ for _name, _index, _right in (
         lambda m, right=_right: (
             takes_score(m)
             and (uses_gradients(m) or right.code != "score.type")
-            and (m.name != NEURON or right.code != "score.type")  # has nothing to look at
+            # These look at the score themselves, or have nothing to look at.
+            and not ((m.name == NEURON or in_a_row(m)) and right.code == "score.type")
+            and not (mixes(m) and right.calls == 9)
         ),
         modes=(False,) if "nothing" in _name and "selects" not in _name else (False, True),
     )
@@ -1022,12 +1089,14 @@ add(
     "outputs",
     "one number for the batch",
     lambda: changed(model=Changed(after=lambda out: out[:, 1].sum()), index=None),
-    # A probability is divided by the score, which then is that of the whole batch.
+    # A probability is divided by the score, which then is that of the whole batch; maps of a whole
+    # batch have places in all of it.
     like(plain),
     lambda m: (
         takes_score(m)
-        and m.name not in (GUIDED, HESSIANS, EXCITATION, "grad_and_score", "completeness")
-        and not draws_coalitions(m)
+        and m.name not in (GUIDED, HESSIANS, EXCITATION, "grad_and_score", *BLACK_BOX)
+        and not (draws_coalitions(m) or (maps(m) and m.name not in ("hires_cam", "layer_cam")))
+        and m.name not in ("attention_rollout", "gradient_rollout", "activation_patching")
     ),
 )
 
@@ -1280,7 +1349,12 @@ def _failing(exception: BaseException, at: int = 1) -> Callable[[], Problem]:
     return lambda: changed(model=models.Failing(exception, at=at))
 
 
-add("model", "raises at the first call", _failing(_MINE), lambda m: Passes(_MINE, note=m.points))
+add(
+    "model",
+    "raises at the first call",
+    _failing(_MINE),
+    lambda m: Passes(_MINE, note=m.points and m.name != "max_sensitivity"),
+)
 _interrupt = KeyboardInterrupt()
 add("model", "interrupted", _failing(_interrupt), Passes(_interrupt))
 _exit = SystemExit(3)
@@ -1335,7 +1409,10 @@ def _independent(m: Method) -> Refused:
         "conductance",
         "conductance gauss-legendre",
     )
-    return _UNUSED if m.name in by_site else _INDEPENDENT
+    if m.name in by_site or weighs_maps(m) or m.name == "guided_grad_cam":
+        return _UNUSED
+    # The score is evaluated beforehand.
+    return replace(_UNUSED, calls=2 * ONCE) if in_a_row(m) else _INDEPENDENT
 
 
 for _name, _after_ in {
@@ -1462,7 +1539,7 @@ add(
     "keyword-only arguments",
     lambda: changed(model=models.Named(), x={"values": X()}),
     Equals(lambda m: plain(), then=lambda m, a: _in_dict(m, a)),
-    is_not(HESSIANS, "completeness"),
+    is_not(HESSIANS, *MEASURES),
 )
 add(
     "model",
@@ -1514,7 +1591,7 @@ add(
         uses_gradients(m)
         and m.name not in (GUIDED, HESSIANS)
         and not by_rules(m)
-        and not takes_site(m)
+        and not (takes_site(m) or in_a_row(m))
     ),
     modes=(False,),
 )
@@ -1668,21 +1745,22 @@ add(
     Refused(
         "site.batch", r"site: .*first dimension, got \(6, \d+\) for \d+.*batch_dim", calls=ONCE
     ),
-    takes_site,
+    # What reshape makes of it is no map.
+    lambda m: takes_site(m) and m.name not in ("score_cam", "eigen_cam"),
 )
 add(
     "sites",
     "integers alone",
     tapped(lambda net, x: net(x)[..., 1] + 0 * attrib.tap("h", x.long()).sum(-1)),
     Refused("site.dtype", "site: .*int64", TypeError, calls=ONCE),
-    takes_site,
+    lambda m: takes_site(m) and m.name != "activation_patching",
 )
 add(
     "sites",
     "without an effect",
     tapped(lambda net, x: net(x + 0 * len(attrib.tap("h", x)))[..., 1]),
     lambda m: _INDEPENDENT if m.name.startswith("layer ") else _UNUSED,
-    takes_site,
+    lambda m: takes_site(m) and not evaluates(m),
 )
 add(
     "sites",
@@ -1731,6 +1809,61 @@ for _index, _right in (
         _right,
         has("neuron"),
     )
+
+# ------------------------------------------------------------------------------ maps and rollouts
+
+
+def _failing_reshape(h: Tensor) -> Tensor:
+    raise _MINE
+
+
+add(
+    "maps",
+    "a layer without places",
+    at("hidden", options={"reshape": None}),
+    Refused("site.spatial", r"site: yields no spatial dimensions, got \(\d+, 6\)", calls=ONCE),
+    has("reshape"),
+)
+for _name, _reshape, _right in (
+    ("a word", "vit", Refused("reshape.type", "reshape: must be callable, got str", TypeError)),
+    (
+        "of no tensor",
+        lambda h: (h, h),
+        Refused("reshape.type", r"reshape: must return a tensor", TypeError, calls=ONCE),
+    ),
+    (
+        "to no maps",
+        lambda h: h,
+        Refused("reshape.shape", r"reshape: does not return feature maps, got .*6\)", calls=ONCE),
+    ),
+    ("that raises", _failing_reshape, Passes(_MINE)),
+):
+    add(
+        "maps",
+        f"reshape {_name}",
+        at("hidden", options={"reshape": _reshape}),
+        _right,
+        has("reshape"),
+    )
+_wrong(
+    "mode",
+    (
+        ("bilinear", "unknown", "'bilinear'.*'linear'", ValueError),
+        (None, "unknown", "None.*'linear'", ValueError),
+    ),
+)
+add(
+    "maps",
+    "a mode for images alone",
+    lambda: changed(options={"mode": "cubic"}),
+    Refused("mode.unknown", "mode: .*'cubic' in 1 spatial", calls=ONCE),
+    has("mode"),
+)
+_wrong(
+    "head_fusion",
+    (("sum", "unknown", "'sum'.*'mean'", ValueError), (2, "unknown", "2.*'mean'", ValueError)),
+)
+_wrong("residual", _UP_TO_ONE)
 
 # --------------------------------------------------------------------------------------- context
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from attrib.games.sampling import shapley_sampling
 from attrib.games.shapley import shapley_values
 from attrib.games.surrogate import lime
 from attrib.patching import attribution_patching
+from laws import hiding, sites
+
+from . import inside
 
 DEFAULT: Any = object()
 """Stands for a baseline, or baselines, that fit x."""
@@ -176,13 +180,18 @@ def _at_site(
             return method(f, site, **options)(p.x, *start, *p.args)
         found = method(inherit(f, _marking), "x", **options)(p.x, *start, *p.args)
         # The only tensor of a tree passes a site as that tensor.
-        return found if type(found) is type(p.x) else _put_back(found, p.x)
+        return found if type(found) is type(p.x) else inside.put_back(found, p.x)
 
     return call
 
 
-def _put_back(found: Tensor, x: Any) -> Any:
-    return pytree.tree_map(lambda leaf: found if isinstance(leaf, Tensor) else None, x)
+def _inside(run: inside.Run, base: str = "") -> Callable[[Problem, dict[str, Any]], Any]:
+    """A map or a patch."""
+
+    def call(p: Problem, options: dict[str, Any]) -> Any:
+        return run(p.target(), p.x, [_base(p, base)] if base else [], p.args, options)
+
+    return call
 
 
 def _secant_conductance(f: Any, site: Any, **options: Any) -> Any:
@@ -195,12 +204,8 @@ def _exact_conductance(f: Any, site: Any, **options: Any) -> Any:
 
 def _patching(f: Any, site: Any, **options: Any) -> Any:
     """From a run in which everything is a quarter, but for integers."""
-
-    def other(leaf: Any) -> Any:
-        return torch.full_like(leaf, 0.25) if attributable(leaf) and not leaf.is_sparse else leaf
-
     attribute = attribution_patching(f, site, **options)
-    return lambda x, *args: attribute(x, pytree.tree_map(other, x), *args)
+    return lambda x, *args: attribute(x, inside.quarter(x), *args)
 
 
 def _marking(f: Any) -> Any:
@@ -235,6 +240,28 @@ def _completeness(p: Problem, options: dict[str, Any]) -> Any:
     return measure(attribution, p.x, _base(p, "baseline"), *p.args)
 
 
+def _infidelity(p: Problem, options: dict[str, Any]) -> Any:
+    """Of an attribution that is a quarter of x."""
+    noise = attrib.perturb.gaussian(options.pop("std"), generator=options.pop("generator", None))
+    measure = attrib.metrics.infidelity(p.target(), None, noise, **options)
+    quarter = pytree.tree_map(lambda leaf: leaf * 0.25 if attributable(leaf) else None, p.x)
+    return measure(quarter, p.x, 0, *p.args)
+
+
+def _max_sensitivity(p: Problem, options: dict[str, Any]) -> Any:
+    noise = attrib.perturb.gaussian(options.pop("std"), generator=options.pop("generator", None))
+    saliency = attrib.saliency(p.target())
+    return attrib.metrics.max_sensitivity(saliency, noise, **options)(p.x, *p.args)
+
+
+def _checked(p: Problem, options: dict[str, Any]) -> Any:
+    """An attribution whose laws have been checked, which must leave nothing behind."""
+    f = p.target()
+    attribution = attrib.saliency(f, **options)(p.x, *p.args)
+    attrib.check(attrib.saliency(f), f, p.x, *p.args, method=attrib.saliency)
+    return attribution
+
+
 def attributable(leaf: Any) -> bool:
     """Whether gradient methods attribute to a leaf."""
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
@@ -246,6 +273,7 @@ _SMOOTH = frozenset({"generator", "chunk_size"})
 
 METHODS: tuple[Method, ...] = (
     Method("saliency", _plain(attrib.saliency), points=False),
+    Method("saliency, checked", _checked, points=False),
     Method("grad_and_score", _plain(attrib.grad_and_score), points=False),
     Method("input_x_gradient", _plain(attrib.input_x_gradient), points=False),
     Method(
@@ -367,6 +395,8 @@ METHODS: tuple[Method, ...] = (
     Method("lrp epsilon_plus_flat", _plain(_lrp(attrib.rules.epsilon_plus_flat())), points=False),
     Method("excitation_backprop", _plain(attrib.excitation_backprop), points=False),
     Method("completeness", _completeness, "baseline", points=False),
+    Method("infidelity", _infidelity, "", _NOISE, _SMOOTH),
+    Method("max_sensitivity", _max_sensitivity, "", _NOISE, _SMOOTH),
     Method(
         "feature_ablation",
         _with_base(games.feature_ablation, "baseline"),
@@ -428,6 +458,27 @@ METHODS: tuple[Method, ...] = (
         "baseline",
         {"samples": 30, "alpha": 0.01},
         frozenset({"chunk_size", "groups", "samples", "generator"}),
+    ),
+    Method(
+        "owen_values",
+        _with_base(partial(hiding.owen, samples=3), "baseline"),
+        "baseline",
+        {},
+        frozenset({"chunk_size", "groups", "generator"}),
+    ),
+    Method(
+        "interactions",
+        _with_base(hiding.alone, "baseline"),
+        "baseline",
+        {},
+        frozenset({"chunk_size", "groups", "generator"}),
+    ),
+    Method(
+        "rise",
+        _with_base(hiding.visible, "baseline"),
+        "baseline",
+        {"samples": 8},
+        frozenset({"chunk_size", "generator"}),
     ),
     # At a site that is the input itself, unless a case says where.
     Method(
@@ -495,5 +546,72 @@ METHODS: tuple[Method, ...] = (
         "baseline",
         {"steps": 3},
         _LAYER | {"neuron", "quadrature", "path"},
+    ),
+    *(
+        Method(
+            name,
+            _inside(inside.channel(factory)),
+            takes=frozenset({"site", "reshape"}),
+            points=False,
+        )
+        for name, factory in {
+            "grad_cam": attrib.grad_cam,
+            "grad_cam_plus_plus": attrib.grad_cam_plus_plus,
+            "hires_cam": attrib.hires_cam,
+            "xgrad_cam": attrib.xgrad_cam,
+            "layer_cam": attrib.layer_cam,
+        }.items()
+    ),
+    Method(
+        "score_cam",
+        _inside(inside.channel(attrib.score_cam), "baseline"),
+        "baseline",
+        {"softmax": False},
+        _LAYER | {"reshape", "mode"},
+        points=False,
+    ),
+    Method(
+        "ablation_cam",
+        _inside(inside.each_leaf(inside.ablated)),
+        takes=_LAYER | {"reshape"},
+        points=False,
+    ),
+    Method(
+        "eigen_cam",
+        _inside(inside.principal),
+        takes=frozenset({"site", "reshape"}),
+        points=False,
+    ),
+    Method(
+        "guided_grad_cam",
+        _inside(inside.guided),
+        takes=frozenset({"site", "reshape", "mode"}),
+        points=False,
+    ),
+    Method(
+        "attention_rollout",
+        _inside(inside.all_features(sites.rollout)),
+        takes=frozenset({"head_fusion", "residual"}),
+        points=False,
+    ),
+    Method(
+        "gradient_rollout",
+        _inside(inside.all_features(sites.weighted_rollout)),
+        takes=frozenset({"head_fusion"}),
+        points=False,
+    ),
+    Method(
+        "activation_patching",
+        _inside(inside.each_leaf(inside.effects)),
+        takes=_LAYER,
+        points=False,
+    ),
+    Method(
+        "edge_attribution_patching",
+        _inside(inside.all_features(sites.edges, patched=True)),
+        "",
+        {"steps": 2},
+        frozenset({"quadrature", "chunk_size"}),
+        points=False,
     ),
 )

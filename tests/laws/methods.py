@@ -19,15 +19,13 @@ from torch import Tensor
 
 import attrib
 from attrib import games
-from attrib._batched import inherit
-from attrib._taps import mark
 from attrib.games.banzhaf import banzhaf_values
 from attrib.games.kernel import kernel_shap, unbiased_kernel_shap
 from attrib.games.sampling import shapley_sampling
 from attrib.games.surrogate import lime
 from attrib.games.svarm import svarm
-from attrib.patching import attribution_patching
 from attrib.types import Attribute, Score, Tree
+from laws import hiding, sites
 
 
 class Law(Enum):
@@ -83,7 +81,8 @@ class MethodInfo:
         takes: What it is called with beside x: nothing, ``"baseline"`` or ``"baselines"``.
         seeded: Whether the factory takes a generator.
         chunked: Whether the factory takes a chunk size.
-        degree: The attribution of ``c * f`` is ``c**degree`` times that of ``f``.
+        degree: The attribution of ``c * f`` is ``c**degree`` times that of ``f``; ``None`` if it
+            is no such multiple.
         pairs: Whether the attribution is a matrix of features.
         precise: Options that leave no error but rounding on smooth networks, where those of the
             factory do not.
@@ -101,7 +100,7 @@ class MethodInfo:
     takes: str = ""
     seeded: bool = False
     chunked: bool = True
-    degree: int = 1
+    degree: int | None = 1
     pairs: bool = False
     precise: dict[str, Any] = field(default_factory=dict)
     odd: bool = True
@@ -190,7 +189,7 @@ def _expected(f: Score, **options: Any) -> Attribute:
 
 
 def _expected_ablation(f: Score, **options: Any) -> Attribute:
-    return attrib.expected(games.feature_ablation(f), **options)
+    return attrib.expected(games.feature_ablation(f, **options), **options)
 
 
 def _occlusion(f: Score, **options: Any) -> Attribute:
@@ -220,61 +219,6 @@ def _lean(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
 
 def _expected_lift(f: Score, **options: Any) -> Attribute:
     return attrib.expected(attrib.deep_lift(f), **options)
-
-
-def _at_input(method: Callable[..., Attribute], **fixed: Any) -> Callable[..., Attribute]:
-    """A method at a site that all of x passes, so that it attributes to what x is made of."""
-
-    def marking(f: Score) -> Score:
-        return lambda x, *args: f(mark("x", x), *args)
-
-    return lambda f, **options: method(inherit(f, marking), "x", **{**fixed, **options})
-
-
-def _of_layer(method: Callable[..., Attribute], **fixed: Any) -> Callable[..., Attribute]:
-    """A method on all that is behind the input."""
-
-    def factory(f: Score, site: str, **options: Any) -> Attribute:
-        return attrib.layer(lambda tail: method(tail, **options), f, site)
-
-    return _at_input(factory, **fixed)
-
-
-def _of_one_channel(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
-    """A map of the input as the only channel of a layer, which has as many entries."""
-
-    def factory(f: Score, **options: Any) -> Attribute:
-        batch: list[int] = []
-
-        def marking(f: Score) -> Score:
-            def marked(x: Tree, *args: Any) -> Tensor:
-                score = f(mark("x", x), *args)
-                batch[:] = [score.ndim]
-                return score
-
-            return marked
-
-        return method(inherit(f, marking), "x", reshape=lambda h: h.unsqueeze(batch[0]), **options)
-
-    return factory
-
-
-def _patching(f: Score, site: str, **options: Any) -> Attribute:
-    """From a run on the baseline, zero if there is none."""
-
-    def optional(attribute: Attribute) -> Attribute:
-        return lambda x, baseline=0, *args: attribute(x, baseline, *args)
-
-    return inherit(attribution_patching(f, site, **options), optional)
-
-
-def _through_the_score(f: Score, **options: Any) -> Attribute:
-    """Through the only neuron of the last layer, which here is a quarter of the score."""
-
-    def marking(f: Score) -> Score:
-        return lambda x, *args: 4 * attrib.tap("last", f(x, *args) / 4)
-
-    return attrib.neuron_conductance(inherit(f, marking), "last", None, **options)
 
 
 def _one_target(method: Callable[..., Attribute]) -> Callable[..., Attribute]:
@@ -679,17 +623,43 @@ METHODS = [
         integers=True,
         dummies=False,
     ),
+    MethodInfo(
+        "owen_values",
+        _options(hiding.owen, samples=3),
+        _SAMPLED - {Law.COMPILE} | {Law.COMPLETE, Law.ANTISYMMETRIC},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+    ),
+    MethodInfo(
+        "interactions[alone]",
+        hiding.alone,
+        _SAMPLED,
+        takes="baseline",
+        seeded=True,
+        integers=True,
+        dummies=False,
+    ),
+    # The mean score where a place is visible, whatever is there.
+    MethodInfo(
+        "rise",
+        _options(hiding.visible, samples=8),
+        _SAMPLED - {Law.SPLIT},
+        takes="baseline",
+        seeded=True,
+        dummies=False,
+    ),
     # At a site that is the input itself, what is known of attributions to the input holds.
-    MethodInfo("layer(saliency)", _of_layer(attrib.saliency), _GRADIENT, chunked=False),
+    MethodInfo("layer(saliency)", sites.of_layer(attrib.saliency), _GRADIENT, chunked=False),
     MethodInfo(
         "layer(integrated_gradients)",
-        _of_layer(attrib.integrated_gradients, steps=64),
+        sites.of_layer(attrib.integrated_gradients, steps=64),
         _INTEGRAL | {Law.ANTISYMMETRIC},
         takes="baseline",
     ),
     MethodInfo(
         "layer(deep_lift)",
-        _of_layer(attrib.deep_lift),
+        sites.of_layer(attrib.deep_lift),
         _LIFT | {Law.ANTISYMMETRIC},
         takes="baseline",
         twins=_NO_CONDITIONS,
@@ -697,81 +667,173 @@ METHODS = [
     ),
     MethodInfo(
         "gradient_x_activation",
-        _at_input(attrib.gradient_x_activation),
+        sites.at_input(attrib.gradient_x_activation),
         _GRADIENT,
         chunked=False,
     ),
     MethodInfo(
         "conductance",
-        _at_input(attrib.conductance, steps=7),
+        sites.at_input(attrib.conductance, steps=7),
         _PATH | {Law.ANTISYMMETRIC},
         takes="baseline",
     ),
     MethodInfo(
         "conductance[secant]",
-        _at_input(attrib.conductance, steps=5, quadrature="secant"),
+        sites.at_input(attrib.conductance, steps=5, quadrature="secant"),
         _LIFT | {Law.ANTISYMMETRIC},
         takes="baseline",
         twins=_NO_CONDITIONS,
     ),
     MethodInfo(
         "conductance[gauss-legendre]",
-        _at_input(attrib.conductance, steps=7, quadrature="gauss-legendre"),
+        sites.at_input(attrib.conductance, steps=7, quadrature="gauss-legendre"),
         _INTEGRAL | {Law.ANTISYMMETRIC},
         takes="baseline",
         precise={"steps": 64},
     ),
     MethodInfo(
         "conductance[path]",
-        _at_input(attrib.conductance, steps=7, quadrature="gauss-legendre", path=bent),
+        sites.at_input(attrib.conductance, steps=7, quadrature="gauss-legendre", path=bent),
         _ROWS | _TRANSFORMS | {Law.COMPLETE, Law.ANCHORED, Law.LINEAR, Law.AFFINE},
         takes="baseline",
         precise={"steps": 200},
     ),
     MethodInfo(
         "internal_influence",
-        _at_input(attrib.internal_influence, steps=7),
+        sites.at_input(attrib.internal_influence, steps=7),
         _GRADIENT,
         takes="baseline",
     ),
     MethodInfo(
         "attribution_patching",
-        _at_input(_patching),
+        sites.at_input(sites.patching),
         _DIFFERENCE,
         takes="baseline",
     ),
     MethodInfo(
         "attribution_patching[steps]",
-        _at_input(_patching, steps=5),
+        sites.at_input(sites.patching, steps=5),
         _DIFFERENCE,
         takes="baseline",
     ),
     # A layer of neurons is (batch, neurons).
     MethodInfo(
         "neuron_conductance",
-        _through_the_score,
+        sites.through_the_score,
         (_INTEGRAL | {Law.ANTISYMMETRIC}) - {Law.NESTED},
         takes="baseline",
     ),
     # One weight for all features of an example.
     MethodInfo(
         "grad_cam",
-        _of_one_channel(attrib.grad_cam),
+        sites.of_one_channel(attrib.grad_cam),
         _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC},
         chunked=False,
         dummies=False,
     ),
     MethodInfo(
         "hires_cam",
-        _of_one_channel(attrib.hires_cam),
+        sites.of_one_channel(attrib.hires_cam),
         _GRADIENT,
         chunked=False,
     ),
     MethodInfo(
+        "grad_cam_plus_plus",
+        sites.of_one_channel(attrib.grad_cam_plus_plus, positive=True),
+        _ROWS | _TRANSFORMS | {Law.SYMMETRIC},
+        chunked=False,
+        degree=None,
+        odd=False,
+        dummies=False,
+    ),
+    MethodInfo(
+        "xgrad_cam",
+        sites.of_one_channel(attrib.xgrad_cam, positive=True),
+        _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC},
+        chunked=False,
+        dummies=False,
+    ),
+    MethodInfo(
+        "layer_cam",
+        sites.of_one_channel(attrib.layer_cam),
+        _RULED,
+        chunked=False,
+        odd=False,
+    ),
+    MethodInfo(
+        "score_cam",
+        sites.of_two_channels(attrib.score_cam),
+        _ROWS | _TRANSFORMS | {Law.SYMMETRIC},
+        takes="baseline",
+        degree=None,
+        odd=False,
+        dummies=False,
+    ),
+    MethodInfo(
         "score_cam[increases]",
-        _of_one_channel(partial(attrib.score_cam, softmax=False)),
+        sites.of_one_channel(partial(attrib.score_cam, softmax=False)),
         _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC},
         takes="baseline",
         dummies=False,
+    ),
+    MethodInfo(
+        "ablation_cam",
+        sites.of_each_leaf(sites.ablated),
+        _ROWS | _TRANSFORMS | {Law.LINEAR, Law.SYMMETRIC},
+        dummies=False,
+    ),
+    MethodInfo(
+        "eigen_cam",
+        sites.of_two_channels(attrib.eigen_cam),
+        _ROWS | _TRANSFORMS | {Law.SYMMETRIC},
+        chunked=False,
+        degree=None,
+        odd=False,
+        dummies=False,
+    ),
+    MethodInfo(
+        "guided_grad_cam",
+        sites.of_each_leaf(sites.guided),
+        _ROWS | _TRANSFORMS | {Law.SYMMETRIC},
+        chunked=False,
+        degree=2,
+        odd=False,
+        twins=_RELUS,
+    ),
+    # Every feature is a token that attends to all of them, in front of the score.
+    MethodInfo(
+        "attention_rollout",
+        sites.of_all_features(sites.rollout),
+        _ROWS | _TRANSFORMS | {Law.SYMMETRIC},
+        chunked=False,
+        degree=None,
+        odd=False,
+        dummies=False,
+    ),
+    MethodInfo(
+        "gradient_rollout",
+        sites.of_all_features(sites.weighted_rollout),
+        _ROWS | _TRANSFORMS | {Law.SYMMETRIC},
+        chunked=False,
+        odd=False,
+        dummies=False,
+    ),
+    MethodInfo(
+        "activation_patching",
+        sites.of_each_leaf(sites.effects),
+        _DIFFERENCE,
+        takes="baseline",
+    ),
+    MethodInfo(
+        "edge_attribution_patching",
+        sites.of_all_features(sites.edges, takes=1),
+        _DIFFERENCE,
+        takes="baseline",
+    ),
+    MethodInfo(
+        "edge_attribution_patching[steps]",
+        sites.of_all_features(partial(sites.edges, steps=5), takes=1),
+        _DIFFERENCE,
+        takes="baseline",
     ),
 ]
