@@ -173,7 +173,7 @@ PUT_TOGETHER = ("shuffled channels", "gate", "spatial attention", "inverted")
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("name", FOLLOWED.keys() - set(PUT_TOGETHER))
+@pytest.mark.parametrize("name", sorted(FOLLOWED.keys() - set(PUT_TOGETHER)))
 def test_nothing_is_put_together_before_the_head(name: str) -> None:
     v = game_of(ready(FOLLOWED[name]))
     *steps, head, select = INCREMENTAL._recorded(v).tape.steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -782,14 +783,14 @@ def test_a_layer_of_what_is_behind_a_layer_is_a_layer() -> None:
     model, x = residual(), images()
     f = attrib.target(model, 1)
     for where in ("third", model.third):
-        within = lambda behind: attrib.layer(attrib.integrated_gradients, behind, where)
-        found = attrib.layer(within, f, "first")(x)
+        inner = partial(attrib.layer, attrib.integrated_gradients, site=where)
+        found = attrib.layer(inner, f, "first")(x)
         head, tail = attrib.split(f, "first")
         h, start = head(x), head(torch.zeros_like(x))
         assert relative(found.flatten(1).sum(1), tail(h, x) - tail(start, x)) <= 1e-3
-        alone = attrib.layer(lambda g: attrib.saliency(g), f, where)(x)
-        within = lambda behind: attrib.layer(attrib.saliency, behind, where)
-        assert relative(attrib.layer(within, f, "first")(x), alone) <= EXACT
+        alone = attrib.layer(attrib.saliency, f, where)(x)
+        inner = partial(attrib.layer, attrib.saliency, site=where)
+        assert relative(attrib.layer(inner, f, "first")(x), alone) <= EXACT
 
 
 def test_a_model_that_changes_is_seen_as_it_is() -> None:
@@ -823,7 +824,7 @@ def test_a_part_that_is_compiled_is_a_site() -> None:
         assert relative(gradient, last.weight[1].expand(3, 5)) <= EXACT
     assert not model[0]._forward_hooks
     assert not plain._forward_hooks
-    with pytest.raises(attrib.AttribError, match="inside of what torch.compile calls as a whole"):
+    with pytest.raises(attrib.AttribError, match=r"inside of what torch\.compile calls as a whole"):
         attrib.activation(f, plain[0])(x)
 
 

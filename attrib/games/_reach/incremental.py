@@ -48,9 +48,8 @@ def incremental(v: Game) -> Game:
         return v
     try:
         found = _recorded(v)
-    except (
-        Exception
-    ):  # whatever a model does with stand-ins: the evaluation of numbers knows better
+    # Whatever a model does with stand-ins: the evaluation of numbers knows better.
+    except Exception:
         return v
     return v if found is None else _quicker(v, found)
 
