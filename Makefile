@@ -26,9 +26,10 @@ demo: .venv/.examples
 	@$(BIN)/python examples/text_classifier.py
 	@$(BIN)/python examples/tabular_model.py
 	@$(BIN)/python examples/conductance.py
-	@echo "The pictures are in examples/output."
+	@echo "The pictures are in examples/output. To look into the models in the browser:"
+	@echo "    $(BIN)/python -m attrib.insights"
 
-test: lint types
+test: lint types .venv/.browser
 	@$(BIN)/python -m pytest --quiet --numprocesses=$(WORKERS) --dist=worksteal --durations=10
 
 bench: .venv/.dev
@@ -63,10 +64,22 @@ clean:
 	@touch $@
 
 .venv/.examples: .venv/.created pyproject.toml constraints.txt
-	$(call install,plot$(comma)progress$(comma)examples)
+	$(call install,plot$(comma)progress$(comma)insights$(comma)examples)
 
 .venv/.dev: .venv/.examples
-	$(call install,plot$(comma)progress$(comma)examples$(comma)parity$(comma)dev)
+	$(call install,plot$(comma)progress$(comma)insights$(comma)notebook$(comma)examples$(comma)parity$(comma)dev)
+
+# The pages of the library are tested in a real browser.
+
+.venv/.browser: .venv/.dev
+	@command -v chromium > /dev/null || { \
+	    echo "Installing Debian's chromium: once, a minute or more"; \
+	    as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
+	    { $$as_root apt-get update -qq && $$as_root apt-get install -y -qq \
+	        --no-install-recommends chromium fonts-dejavu-core; } > .venv/browser.log 2>&1 || { \
+	    tail -n 5 .venv/browser.log >&2; \
+	    echo "Install chromium by hand; 'make test' needs it, nothing else does." >&2; exit 1; }; }
+	@touch $@
 
 comma := ,
 define install

@@ -32,7 +32,7 @@ from attrib.cam import (
     xgrad_cam,
 )
 from attrib.conductance import conductance, internal_influence, neuron_conductance
-from attrib.errors import AttribError, Cancelled, NonFiniteWarning
+from attrib.errors import AttribError, Cancelled, NonFiniteWarning, PlotWarning
 from attrib.games import (
     banzhaf_values,
     feature_ablation,
@@ -84,7 +84,9 @@ from attrib.types import Estimate
 if _collecting:
     _gc.enable()
 if _TYPE_CHECKING:
-    from attrib import metrics
+    from attrib import checking, insights, metrics, plot
+    from attrib.checking import check
+    from attrib.metrics import compare
 
 __version__ = "0.1.0"
 
@@ -93,6 +95,7 @@ __all__ = [
     "Cancelled",
     "Estimate",
     "NonFiniteWarning",
+    "PlotWarning",
     "Site",
     "ablation_cam",
     "activation",
@@ -107,6 +110,9 @@ __all__ = [
     "blur_ig",
     "blur_path",
     "cam",
+    "check",
+    "checking",
+    "compare",
     "conductance",
     "contrast",
     "deconvolution",
@@ -132,6 +138,7 @@ __all__ = [
     "guided_ig",
     "hires_cam",
     "input_x_gradient",
+    "insights",
     "integrated_gradients",
     "integrated_hessians",
     "interactions",
@@ -153,6 +160,7 @@ __all__ = [
     "owen_values",
     "per_target",
     "perturb",
+    "plot",
     "prob",
     "progress",
     "rise",
@@ -180,9 +188,16 @@ __all__ = [
 ]
 
 
+_LATER = {"check": "attrib.checking", "compare": "attrib.metrics"}
+
+
 def __getattr__(name: str) -> _Any:
-    if name == "metrics":
+    if name in ("checking", "insights", "metrics", "plot"):
         from importlib import import_module
 
-        return import_module("attrib.metrics")
+        return import_module(f"attrib.{name}")
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'attrib' has no attribute {name!r}")

@@ -213,12 +213,72 @@ def test_conductance_adds_up_and_is_not_the_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.example
+@pytest.mark.slow
+def test_method_quality_ranks_methods_by_what_they_claim(tmp_path: Path) -> None:
+    need("minilm", "reviews")
+    printed = run("method_quality.py", tmp_path)
+    names = "input x gradient|input x smooth gradient|integrated gradients|DeepLift|token ablation"
+    number = r"([\d.]+) ± [\d.]+(?: \*)?"
+    rows = re.findall(rf"^({names}) +{number} +{number} +{number}$", printed, re.MULTILINE)
+    found = {name: tuple(map(float, numbers)) for name, *numbers in rows}
+    assert len(found) == len(names.split("|"))
+    noise, hidden, moved = zip(*found.values(), strict=True)
+    # A gradient is what little noise does; methods with a baseline, what hiding tokens does.
+    assert noise[0] == min(noise)
+    assert max(hidden[2:4]) < min(hidden[:2])
+    assert all(0 < value < 1 for value in moved)
+    silent = re.search(r"says nothing has an infidelity of ([\d.]+)", printed)
+    assert silent is not None
+    assert noise[0] < 0.5 * float(silent[1])
+    assert printed.count("*") == 4  # the best of each column, and what the star means
+    assert_pictures(tmp_path, "method_quality.png")
+
+
+@pytest.mark.example
+@pytest.mark.slow
+def test_the_gallery_holds_every_picture_that_the_guide_shows(tmp_path: Path) -> None:
+    need("efficientnet-weights", "efficientnet-code", "imagenet-names", "photos")
+    pytest.importorskip("sklearn")
+    run("gallery.py", tmp_path)
+    shown = re.findall(r"images/(plots_\w+\.png)", (ROOT / "docs" / "plots.md").read_text("utf-8"))
+    assert {path.name for path in tmp_path.glob("*.png")} == set(shown)
+
+
+@pytest.mark.example
+@pytest.mark.slow
+def test_visual_question_says_what_image_and_question_add(tmp_path: Path) -> None:
+    printed = run("visual_question.py", tmp_path)
+    right = re.search(r"right on (\d+)% of 200 new questions", printed)
+    assert right is not None
+    assert int(right[1]) > 90  # the more frequent answer alone: 33
+    claim = r"^(.+): (\w+); image (\S+)%, question (\S+)%, completeness error (\S+)$"
+    rows = re.findall(claim, printed, re.MULTILINE)
+    assert len(rows) == 6
+    image_of: dict[str, list[float]] = {}
+    for question, _, *shares, error in rows:
+        image, words = (float(share.replace("−", "-")) for share in shares)
+        assert abs(image) + abs(words) == pytest.approx(100, abs=1)
+        assert abs(float(error)) < 1e-4
+        image_of.setdefault(question.split()[1], []).append(image)
+    # To what has always been answered with "yes" the image adds less than to what it tells.
+    assert max(image_of["there"]) < min(image_of["colour"])
+    assert_pictures(tmp_path, "visual_question.png")
+
+
+@pytest.mark.example
 @pytest.mark.parametrize(
-    "script", ["image_classifier.py", "class_activation.py", "text_classifier.py", "superpixels.py"]
+    "script",
+    [
+        "image_classifier.py",
+        "class_activation.py",
+        "text_classifier.py",
+        "superpixels.py",
+        "method_quality.py",
+    ],
 )
 def test_a_script_without_its_assets_ends_with_one_sentence(script: str, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    if script.startswith("text"):
+    if script.startswith(("text", "method")):
         pytest.importorskip("transformers")
     ended = start(script, tmp_path, ATTRIB_ASSETS=str(tmp_path / "none"), **UNREACHABLE)
     assert ended.returncode == 1

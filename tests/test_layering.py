@@ -17,14 +17,14 @@ LAYERS = (
     {"errors", "types"},
     {"_tree", "_transforms", "_modes"},
     {"_deferred", "_taps"},
-    {"_carriers", "_sites", "_passed", "_checks", "_outputs", "_quadrature", "reducers"},
+    {"_carriers", "_sites", "_marked", "_passed", "_checks", "_outputs", "_quadrature", "reducers"},
     {"_batched", "_progress", "_map"},
     {"perturb", "scores"},
     {"gradient", "_adaptive"},
     {"_paths"},
     {"_inside", "_marking"},
     {"path", "blur", "guided", "hessians", "smooth", "layers", "conductance", "rules", "games"},
-    {"attack", "cam", "check", "concept", "distributed", "gates", "influence", "metrics", "text"}
+    {"attack", "cam", "checking", "concept", "distributed", "gates", "influence", "metrics", "text"}
     | {"_attending", "_runs", "attention", "patching"},
     {"plot"},
     {"insights"},

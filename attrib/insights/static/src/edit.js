@@ -1,0 +1,150 @@
+/** Screen 5: what if the sample were a little different: edit, see the prediction move, explain. */
+
+import { bars } from "./bars.js";
+import { button, h, name, replace } from "./dom.js";
+import { EDITORS } from "./editors.js";
+import { numeric } from "./frames.js";
+import { number, percent } from "./numbers.js";
+import { failureBox } from "./captions.js";
+import { createGroup } from "./group.js";
+import { createPanel } from "./panel.js";
+import { modelOf } from "./store.js";
+import { T } from "./strings.js";
+import { createCursor } from "./views.js";
+
+/** @param {any} app @param {any} row */
+export function editTab(app, row) {
+  const { config, client, store } = app;
+  /** @type {any[]} every state so far; the last one counts */
+  let past = [{}];
+  /** @type {any} */ let panel = null;
+  let turnOf = 0;
+  const undo = button(T.undo, () => past.length > 1 && (past.pop(), changed()));
+  const reset = button(T.reset, () => ((past = [{}]), changed()));
+  const explain = button(T.explainEdited, attribute, { class: "primary" });
+  const moved = h("div", { class: "stack", "aria-live": "polite" });
+  const result = h("div", {});
+  const editors = config.features.map((/** @type {any} */ feature) => {
+    const make = feature.editable ? EDITORS[feature.kind] : null;
+    const editor = make?.(
+      feature,
+      row.features[feature.name],
+      (/** @type {any} */ edit) => push(feature.name, edit),
+      () => past.at(-1)[feature.name],
+    );
+    return {
+      el: section(feature.name, editor?.el ?? h("p", { class: "quiet" }, T.notEditable)),
+      editor,
+      name: feature.name,
+    };
+  });
+  let edited = row;
+  changed();
+  return {
+    el: h(
+      "div",
+      { class: "sections" },
+      h(
+        "div",
+        { class: "stack" },
+        editors.map((one) => one.el),
+      ),
+      h(
+        "div",
+        { class: "stack" },
+        section(T.prediction.moves, moved, h("div", { class: "tools" }, undo, reset, explain)),
+        result,
+      ),
+    ),
+    dispose() {
+      turnOf += 1;
+      panel?.dispose();
+    },
+  };
+
+  /** @param {string} feature @param {any} edit */
+  function push(feature, edit) {
+    past.push({ ...past.at(-1), [feature]: edit });
+    changed();
+  }
+
+  async function changed() {
+    turnOf += 1;
+    const mine = turnOf;
+    const edits = past.at(-1);
+    undo.disabled = reset.disabled = explain.disabled = past.length < 2;
+    if (past.length < 2) {
+      edited = row;
+      for (const { editor, name: key } of editors) editor?.draw(row.features[key]);
+      replace(moved, difference(row.predictions, row.predictions, config));
+      return;
+    }
+    try {
+      const answer = await client.request("predict", { sample: row.sample, edits });
+      if (mine !== turnOf) return;
+      edited = { ...row, edited: { ...row.features, ...answer.features } };
+      for (const { editor, name: key } of editors) editor?.draw(edited.edited[key]);
+      replace(moved, difference(answer.original, answer.predictions, config));
+    } catch (problem) {
+      if (mine === turnOf) replace(moved, failureBox(problem, changed));
+    }
+  }
+
+  function attribute() {
+    panel?.dispose();
+    const shared = { cursor: createCursor(), group: createGroup(store, () => "page") };
+    const common = { model: modelOf(store, config), fixed: { now: true }, ...shared };
+    const before = createPanel(app, { ...common, row, slot: "edit:before", title: T.original });
+    const after = createPanel(app, {
+      ...common,
+      row: edited,
+      edits: past.at(-1),
+      slot: "edit:after",
+      title: T.edited,
+    });
+    panel = { dispose: () => [before, after].forEach((one) => one.dispose()) };
+    replace(
+      result,
+      h(
+        "div",
+        { class: "side" },
+        [before, after].map((one) => h("article", { class: "card" }, one.el)),
+      ),
+    );
+  }
+}
+
+/** A share that was added, or taken. @param {number} share */
+function change(share) {
+  const words = percent(share);
+  return share > 0 && words !== percent(0) ? `+${words}` : words;
+}
+
+/** How every prediction moved. @param {any[]} before @param {any[]} after @param {any} config */
+function difference(before, after, config) {
+  return after.map((now, i) => {
+    const old = before[i];
+    const title = after.length > 1 ? h("p", { class: "title" }, name(now.model)) : null;
+    if (config.study.task === "value") {
+      return [title, h("p", {}, `${number(numeric(old.value))} → ${number(numeric(now.value))}`)];
+    }
+    const ids = [...new Set([...old.top, ...now.top].map((choice) => choice.class))].slice(0, 6);
+    const score = (/** @type {any} */ p, /** @type {number} */ id) =>
+      p.top.find((/** @type {any} */ c) => c.class === id);
+    const items = ids.map((id) => {
+      const [a, b] = [numeric(score(old, id)?.score ?? 0), numeric(score(now, id)?.score ?? 0)];
+      return {
+        label: (score(now, id) ?? score(old, id)).name,
+        detail: `${percent(a)} → ${percent(b)}`,
+        value: b - a,
+        text: change(b - a),
+      };
+    });
+    return [title, bars(items, { limit: 1, label: T.prediction.moves })];
+  });
+}
+
+/** @param {string} title @param {...any} content */
+function section(title, ...content) {
+  return h("section", { class: "section", "aria-label": title }, h("h3", {}, name(title)), content);
+}
