@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,12 @@ from attrib._carriers import Overridden
 from attrib._checks import check_finite, check_input, check_score, describe
 from attrib._deferred import Deferring, may_be_watched
 from attrib._marking import marked, wrapped
-from attrib._outputs import insists_on_layout, wants_channels_last, with_channels_last
+from attrib._outputs import (
+    in_some_layout,
+    insists_on_layout,
+    wants_channels_last,
+    with_channels_last,
+)
 from attrib._passed import Passed
 from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing, refuse_unused
 from attrib._taps import Place, Tapping
@@ -27,6 +32,8 @@ from attrib.gradient import grad_and_score
 from attrib.types import Score, Tree
 
 __all__ = ["Sites", "check_floating"]
+
+_Result = TypeVar("_Result")
 
 Change = Callable[[Spot, Place, Tensor], Tensor]
 """``change(spot, place, tensor)``, what goes on from a site in the place of the tensor."""
@@ -105,7 +112,7 @@ class Sites:
             still = tree_map(lambda v: torch.zeros_like(v) if differentiable(v) else None, values)
 
             def shifted(shift: Tree, x: Tree, /, *args: Any) -> Tensor:
-                return self._shifted(f, shift, x, args)
+                return self._in_layout(lambda: self._shifted(f, shift, x, args))
 
             try:
                 return values, grad_and_score(shifted)(still, x, *args)[0]
@@ -123,7 +130,8 @@ class Sites:
         def call(x: Tree, *args: Any) -> Tree:
             if transforming():
                 still = tree_map(Tensor.detach, x)
-                values, gradients = self._read(f, x, args), self.gradients(f)(still, *args)[1]
+                values = self._read(f, x, args)
+                gradients = self.gradients(f)(still, *args)[1]
             else:
                 values, gradients = self._by_autograd(f, x, args, attached=True)
             return tree_map(torch.mul, gradients, values)
@@ -131,6 +139,9 @@ class Sites:
         return call
 
     def _read(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
+        return self._in_layout(lambda: self._read_once(f, x, args))
+
+    def _read_once(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
         # How many calls there are does not depend on how many examples there are.
         shapes = [leaf.shape[1:] for leaf in leaves(x) if leaf is not None]
         asked = [spot.site.call for spot in self._spots]
@@ -194,6 +205,11 @@ class Sites:
     def _by_autograd(
         self, f: Score, x: Tree, args: tuple[Any, ...], *, attached: bool = False
     ) -> tuple[Tree, Tree]:
+        return self._in_layout(lambda: self._differentiated_once(f, x, args, attached))
+
+    def _differentiated_once(
+        self, f: Score, x: Tree, args: tuple[Any, ...], attached: bool
+    ) -> tuple[Tree, Tree]:
         values, variables = Passed(self._spots), Passed(self._spots)
         found: list[Tensor] = []
 
@@ -250,14 +266,16 @@ class Sites:
         # What code outside of the model collects must have numbers from now on.
         return None if deferring.leaked() else found
 
-    def _in_layout(self, run: Callable[[], Tensor]) -> Tensor:
-        try:
-            return run()
-        except RuntimeError as error:
-            if not (self._channels_last and insists_on_layout(error)):
+    def _in_layout(self, run: Callable[[], _Result]) -> _Result:
+        def attempt() -> _Result:
+            try:
+                return run()
+            except RuntimeError as error:
+                if insists_on_layout(error):
+                    self._channels_last = False
                 raise
-            self._channels_last = False
-            return run()
+
+        return in_some_layout(attempt, len(self._models))
 
     def _replaced(
         self,

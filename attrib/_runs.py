@@ -21,6 +21,7 @@ from attrib._checks import (
 from attrib._inside import Sites
 from attrib._map import ChunkSize, map_chunks, slices
 from attrib._marking import marked
+from attrib._outputs import in_some_layout
 from attrib._paths import traverse
 from attrib._quadrature import RULES, Rule, nodes, rule_tensors
 from attrib._sites import Site, SiteLike, Spot
@@ -205,16 +206,19 @@ class Course:
         """The score, whose last whole evaluation is noted."""
 
         def noting(x: Tree, *args: Any) -> Tensor:
-            passed: list[tuple[str, Any]] = []
+            def run() -> Tensor:
+                passed: list[tuple[str, Any]] = []
 
-            def note(place: Place, tensor: Tensor) -> Tensor:
-                passed.append((place.name, place.call))
-                return tensor
+                def note(place: Place, tensor: Tensor) -> Tensor:
+                    passed.append((place.name, place.call))
+                    return tensor
 
-            with Tapping([str(label.where) for label in self.labels], note):
-                result = score(x, *args)
-            self.passed, self.dims = passed, result.ndim
-            return result
+                with Tapping([str(label.where) for label in self.labels], note):
+                    result = score(x, *args)
+                self.passed, self.dims = passed, result.ndim
+                return result
+
+            return in_some_layout(run)
 
         return noting
 

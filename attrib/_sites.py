@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -145,6 +146,12 @@ def _spot(models: tuple[nn.Module, ...], site: Site) -> Spot:
         parts = (part for model in models for part in inner(model).modules())
         own = any(part is site.where for part in parts)
         module = site.where if own else inner(site.where)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise AttribValueError(
+            f"site: scripted code cannot be watched, got {site}; take the model before "
+            "torch.jit.script, or explain it without sites",
+            code="site.scripted",
+        )
     if module is None:
         spot = Spot(site, str(site.where), None)
         if site.of == "input" or site.leaf is not None:

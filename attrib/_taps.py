@@ -10,10 +10,10 @@ from torch import Tensor, overrides
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from attrib._transforms import compiling
+from attrib._transforms import compiling, function_modes
 from attrib.errors import AttribTypeError
 
-__all__ = ["TAP", "Place", "Tapping", "mark", "shown", "tap", "tensors_in"]
+__all__ = ["TAP", "Place", "Tapping", "mark", "shown", "tap", "tapping", "tensors_in"]
 
 # An operation of torch, because that is what function modes see inside of a compiler too.
 _LIBRARY: Any = torch.library.Library("attrib", "FRAGMENT")
@@ -133,6 +133,11 @@ class Tapping(TorchFunctionMode):
         if leaf == "0":
             calls.append(code)
         return self.change(Place(name, len(calls) - 1, int(leaf)), tensor)
+
+
+def tapping() -> bool:
+    """Whether somebody is told of what passes taps."""
+    return any(isinstance(mode, Tapping) for mode in function_modes())
 
 
 def shown(code: str, tensors: list[Any]) -> Any:

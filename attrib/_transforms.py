@@ -18,6 +18,7 @@ __all__ = [
     "constant",
     "depends",
     "differentiated_outside",
+    "function_modes",
     "inside",
     "mapped",
     "numbers",
@@ -30,9 +31,15 @@ __all__ = [
 
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 _forward_ad: Any = torch.autograd.forward_ad
+_overrides: Any = torch.overrides
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+
+
+def function_modes() -> list[Any]:
+    """The modes that see every function of torch in this thread."""
+    return _overrides._get_current_function_mode_stack()
 
 
 def compiling() -> bool:

@@ -14,6 +14,7 @@ from attrib._batched import Batched, inherit
 from attrib._checks import check_callable, check_choice, check_number
 from attrib._inside import Sites
 from attrib._marking import marked, wrapped
+from attrib._outputs import in_some_layout
 from attrib._sites import Site, SiteLike
 from attrib.errors import AttribValueError
 from attrib.scores import outputs_of
@@ -232,11 +233,14 @@ def _watching(f: Callable[..., Any], doors: Sequence[Site]) -> Callable[..., Any
 
     def method(f: Callable[..., Any]) -> Callable[..., Any]:
         def watching(x: Tree, *args: Any) -> Any:
-            attending = Attending(opening)
-            with attending.passing, attending:
-                result = f(x, *args)
-            attending.check(doors)
-            return result
+            def run() -> Any:
+                attending = Attending(opening)
+                with attending.passing, attending:
+                    result = f(x, *args)
+                attending.check(doors)
+                return result
+
+            return in_some_layout(run)
 
         return watching
 

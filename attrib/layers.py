@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -185,11 +186,13 @@ def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Att
         True
     """
     check_callable(method, "method", "pass a method such as attrib.saliency")
-    head, tail = split(f, site)
+    whole, tail = split(f, site)
     example = method(tail)
     role = baseline_of(example)
 
     def on(tail: Score) -> Attribute:
+        head = _with_rows_of(tail, whole)
+
         def applied(h: Tree, x: Tree, *data: Any) -> Tree:
             try:
                 return method(_given(tail, x))(h, *data)
@@ -279,6 +282,13 @@ def gradient_x_activation(f: Score, site: SiteLike) -> Attribute:
         return attribute
 
     return inherit(both, method)
+
+
+def _with_rows_of(tail: Score, head: Callable[..., Tree]) -> Callable[..., Tree]:
+    """The part before a site, for the examples that the part behind it is for."""
+    if not (isinstance(tail, Batched) and isinstance(head, Batched)):
+        return head
+    return replace(head, rows=Rows(tail.rows.tensors))
 
 
 def _given(tail: Score, x: Tree) -> Score:

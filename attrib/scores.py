@@ -281,7 +281,7 @@ def per_target(
 
         def of(index: Tensor) -> Tree:
             found = method(target(model, index, output=output, stochastic=stochastic))(x, *args)
-            return tree_map(torch.as_tensor, found)
+            return tree_map(lambda v: v if isinstance(v, Tensor) else torch.as_tensor(v), found)
 
         on_device = indices.to(next(leaf.device for leaf in leaves(x) if leaf is not None))
         kernel = stacked(of, same_draws=True)

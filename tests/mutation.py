@@ -575,7 +575,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "conductance.py",
         "mean = (gradient[1:] + gradient[:-1]) / 2",
         "mean = gradient[:-1]",
-        FLOWS + "::test_behind_a_linear_layer_a_quadratic_form_is_exact_at_one_step",
+        FLOWS + "::test_behind_a_linear_layer_a_quadratic_form_is_exact_at_the_fewest_steps",
     ),
     Mutant(
         "the segment between two chunks lost",
@@ -643,10 +643,10 @@ MUTANTS: tuple[Mutant, ...] = (
         GAMES + "groups.py",
     ),
     Mutant(
-        "a window absent only if all windows over an entry are",
+        "an entry hidden only if two windows over it are absent",
         "games/_covers.py",
-        "lambda found, dim, _: found.all(dim)",
-        "lambda found, dim, _: found.any(dim)",
+        "_absent_on_grid(cover, coalitions) == 0",
+        "_absent_on_grid(cover, coalitions) <= 1",
         GAMES + "groups.py",
     ),
     Mutant(

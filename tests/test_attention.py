@@ -522,6 +522,26 @@ def test_a_score_that_does_not_look_at_its_attention_is_refused() -> None:
     assert error.value.code == "site.unused"
 
 
+def test_a_model_that_views_its_images_shows_its_attention_once() -> None:
+    class Seeing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.other = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(3, 2, 3)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.last = nn.Linear(8 + 2 * 36, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.patch(x).flatten(2).mT
+            h = h + self.attention(h, h, h, need_weights=False)[0]
+            return self.last(torch.cat([h.mean(1), self.other(x).view(len(x), -1)], 1))
+
+    model, x = Seeing().double().eval(), data(2, 3, 8, 8)
+    tokens = model.patch(x).flatten(2).mT
+    _, truth = model.attention(tokens, tokens, tokens, average_attn_weights=False)
+    (found,) = attention_maps(model)(x)
+    assert relative(found, truth) <= EXACT
+
+
 # --- sites ----------------------------------------------------------------------------------------
 
 

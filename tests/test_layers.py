@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -777,6 +778,56 @@ def test_threads_do_not_see_each_other(kind: str) -> None:
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert not wrong
+
+
+class Viewed(nn.Module):
+    """Insists on the memory layout of its images, behind a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4 * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = attrib.tap("h", self.first(x))
+        return self.last(h.view(len(h), -1))
+
+
+@pytest.mark.parametrize("where", ["first", "h"])
+def test_a_model_that_views_its_images_is_called_once_for_a_site(where: str) -> None:
+    model, x = Viewed().double().eval(), images()
+    truth = model.first(x)
+    weight = model.last.weight[1].reshape(4, 4, 4).expand_as(truth)
+    for recording in (False, True):
+        with torch.set_grad_enabled(recording):
+            f = attrib.target(model, 1)
+            activation, gradient = attrib.activation_and_gradient(f, where)(x)
+            assert relative(activation, truth) <= EXACT
+            assert relative(gradient, weight) <= EXACT
+            assert relative(attrib.activation(model, where)(x), truth) <= EXACT
+            found = attrib.layer(attrib.integrated_gradients, f, where)(x)
+            assert relative(found, weight * (truth - model.first(0 * x))) <= EXACT
+    with torch.no_grad():
+        other = attrib.activation_patching(attrib.target(model, 1), where)(x, x.flip(0))
+    assert relative(other, model(x)[:, 1] - model(x.flip(0))[:, 1]) <= EXACT or other.ndim == 1
+
+
+def test_a_layer_has_the_targets_of_the_examples_it_is_asked_for() -> None:
+    model, x = residual(), images(3)
+    each = torch.tensor([0, 2, 1])
+    method = attrib.layer(attrib.saliency, attrib.target(model, each), "last")
+    found = attrib.smooth_grad(method, std=0.1, samples=4, chunk_size=4)(x)  # before any other call
+    assert relative(found, torch.eye(4).double()[each]) <= EXACT
+
+
+def test_scripted_code_is_refused_as_a_site() -> None:
+    plain = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is old
+        scripted = torch.jit.script(plain)
+    for where in ("0", dict(scripted.named_modules())["0"]):
+        with pytest.raises(attrib.AttribError) as error:
+            attrib.activation(scripted, where)(torch.randn(2, 3))
+        assert error.value.code == "site.scripted"
 
 
 def test_a_layer_of_what_is_behind_a_layer_is_a_layer() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attrib._checks import check_choice, describe
 from attrib._map import ChunkSize, slices
-from attrib._transforms import numbers
+from attrib._transforms import compiling
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games._attribution import attribution
 from attrib.games._coalitions import all_coalitions, random_rows
@@ -137,7 +137,7 @@ def _levels(unions: Any) -> list[Tensor]:
                 f"unions: must be integer tensors, got {kind}; number the union of each feature",
                 code="unions.type",
             )
-    if any(numbers(level) is None for level in given):
+    if compiling() or any(level.is_meta for level in given):
         raise AttribTypeError(
             "unions: without numbers, got tensors inside of torch.compile; make the method outside",
             code="unions.traced",

@@ -61,6 +61,7 @@ export const T = {
     rules: "Propagation rules",
     layers: "Layers",
     attention: "Attention",
+    interactions: "Interactions",
     yours: "Your own",
   },
   moreOptions: "Method options",
