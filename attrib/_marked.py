@@ -86,6 +86,9 @@ class _Copies:
                 for name, value in attributes.items():
                     attributes[name] = value.copy() if type(value) in _CONTAINERS else value
             attributes["_compiled_call_impl"] = None
+            if self._spots and isinstance(module, nn.TransformerEncoder):
+                # Padding would be cut off: rows of different lengths, which nobody can replace.
+                attributes["use_nested_tensor"] = False
             for spot in self._spots.get(id(module), []):
                 _hook(found, spot)
         return found

@@ -300,6 +300,9 @@ class _ForEach(torch.autograd.Function):
         return results, (0,) * len(results)
 
 
+_BEYOND_TRANSFORMS = "setup_context", "saved tensor hooks", "Cannot access data pointer"
+
+
 def _by_transform(
     score_at: Callable[[Any, Carrier], Tensor], values: tuple[Tensor, ...]
 ) -> list[Tensor]:
@@ -315,12 +318,12 @@ def _by_transform(
     try:
         score, pullback = vjp(checked, values[0].new_zeros(()), *values)
     except RuntimeError as error:
-        if "setup_context" in str(error) or "saved tensor hooks" in str(error):
+        if any(words in str(error) for words in _BEYOND_TRANSFORMS):
             add_note(
                 error,
                 "attrib records this gradient with torch.func, which takes no full backward hooks, "
-                "no checkpointing, and no autograd.Function without setup_context; under "
-                "torch.no_grad() gradient methods do without torch.func",
+                "no checkpointing, no packed sequences, and no autograd.Function without "
+                "setup_context; under torch.no_grad() gradient methods do without torch.func",
             )
         raise
     # Recorded only when gradients are enabled, unlike in torch.func.grad: under torch.no_grad

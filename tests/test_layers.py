@@ -819,6 +819,35 @@ def test_a_layer_has_the_targets_of_the_examples_it_is_asked_for() -> None:
     assert relative(found, torch.eye(4).double()[each]) <= EXACT
 
 
+def test_a_layer_may_have_a_set_of_baselines() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    x, rows = torch.randn(2, 4).double(), torch.randn(5, 4).double()
+    f = attrib.target(model, 1)
+    games = lambda f: attrib.shapley_values(f, interventional=True)
+    found = attrib.layer(games, f, "1")(x, rows)
+    truth = model[2].weight[1] * (model[:2](x) - model[:2](rows).mean(0))
+    assert relative(found, truth) <= EXACT
+
+
+def test_an_encoder_with_padding_has_sites_without_gradients_too() -> None:
+    torch.manual_seed(0)
+    part = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(part, 2).double().eval()
+    score = lambda out: out[:, 0].square().sum(-1)
+    f, (x, other) = attrib.target(encoder, score), torch.randn(2, 3, 5, 8).double()
+    mask = torch.arange(5) >= torch.tensor([[5], [3], [4]])
+    found = {}
+    for recording in (True, False):
+        with torch.set_grad_enabled(recording):
+            patched = attrib.activation_patching(f, "layers.0")(x, other, None, mask)
+            integrated = attrib.layer(attrib.integrated_gradients, f, "layers.0")
+            found[recording] = patched, integrated(x, other, None, mask)
+    for graph, plain in zip(found[True], found[False], strict=True):
+        # Differences of scores of order ten.
+        assert (plain - graph).abs().max() <= 10 * EXACT
+        assert plain.abs().max() > 1e-6
+
+
 def test_scripted_code_is_refused_as_a_site() -> None:
     plain = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     with warnings.catch_warnings():

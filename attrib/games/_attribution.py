@@ -29,7 +29,8 @@ def attribution(
     chunk_size: ChunkSize,
     random: bool = False,
 ) -> Attribute:
-    """The attribution ``attribute(x, baseline=0, *args)`` that solves the game of a score.
+    """The attribution ``attribute(x, baseline=0, *args)`` that solves the game of a score; of a set
+    of baselines, if it is interventional.
 
     Args:
         f: Score.
@@ -56,7 +57,10 @@ def attribution(
             )
             return tree_map(lambda a: v.spread(a) if isinstance(a, Tensor) else a, solution(v))
 
-        return attribute
+        def over_rows(x: Tree, baselines: Any = 0, *args: Any) -> Tree:
+            return attribute(x, baselines, *args)
+
+        return over_rows if interventional else attribute
 
     if random or not isinstance(groups, Partition):
         return method(f, groups) if random else inherit(f, lambda f: method(f, groups))
