@@ -271,3 +271,11 @@ def test_the_area_of_a_given_figure_is_its_integral() -> None:
     integral = float(torch.trapezoid(torch.tensor(x**2), torch.tensor(x)))
     (axes,) = plot.curve({"a": x**2}, x).axes
     assert axes.get_legend().get_texts()[0].get_text().endswith(f"{integral:.3f}")
+
+
+def test_shares_in_a_confusion_matrix_are_not_rounded_to_counts() -> None:
+    figure = plot.confusion([[0.51, 0.49], [0.2, 0.8]], ["a", "b"])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["0.51", "0.49", "0.20", "0.80"]
+    counts = plot.confusion([[51, 49], [20, 80]], ["a", "b"])
+    assert [text.get_text() for text in counts.axes[0].texts] == ["51", "49", "20", "80"]

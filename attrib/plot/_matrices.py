@@ -118,7 +118,7 @@ def confusion(
     """How often each class was taken for each.
 
     Args:
-        matrix: Counts, ``(true classes, predicted classes)``.
+        matrix: Counts, ``(true classes, predicted classes)``; shares will do.
         classes: Their names.
         normalise: Whether to divide every row by its sum.
         palette: As for `attrib.plot.image`, and so are the other options.
@@ -145,7 +145,8 @@ def confusion(
             code="matrix.shape",
         )
     names = check_names(classes, len(values), "classes", "class")
-    unit = "count"
+    finite = values[np.isfinite(values)]
+    unit = "count" if bool((finite == np.round(finite)).all()) else "share"
     if normalise:
         sums = values.sum(1, keepdims=True)
         values, unit = values / np.where(sums == 0, 1.0, sums), "share of the true class"
@@ -153,7 +154,7 @@ def confusion(
         values, sign="absolute", clip=100.0, scale=None, palette=palette, unit=unit, name="matrix"
     )
     figure, panels = charts(ax, 1, *table_size(values, names, names))
-    texts = [[plain(v) if normalise else f"{v:.0f}" for v in row] for row in values]
+    texts = [[f"{v:.0f}" if unit == "count" else plain(v) for v in row] for row in values]
     cells(panels[0], shown, names, names, texts)
     name_axes(panels[0], x="predicted", y="true")
     panels[0].xaxis.set_label_position("top")
