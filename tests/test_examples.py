@@ -224,7 +224,7 @@ def test_method_quality_ranks_methods_by_what_they_claim(tmp_path: Path) -> None
     assert len(found) == len(names.split("|"))
     noise, hidden, moved = zip(*found.values(), strict=True)
     # A gradient is what little noise does; methods with a baseline, what hiding tokens does.
-    assert noise[0] == min(noise)
+    assert max(noise[:2]) < min(noise[2:])  # the gradient, smoothed or not
     assert max(hidden[2:4]) < min(hidden[:2])
     assert all(0 < value < 1 for value in moved)
     silent = re.search(r"says nothing has an infidelity of ([\d.]+)", printed)
