@@ -361,7 +361,8 @@ def test_nothing_sticks_out(
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     small = page.locator("#attrib :is(button, select, summary):visible").evaluate_all(
         "all => all.filter(el => { const box = el.getBoundingClientRect();"
-        "return el.isConnected && (box.width < 23.5 || box.height < 23.5); }).map(el => el.outerHTML.slice(0, 120))"
+        "return el.isConnected && (box.width < 23.5 || box.height < 23.5); })"
+        ".map(el => el.outerHTML.slice(0, 120))"
     )
     assert small == []
 
