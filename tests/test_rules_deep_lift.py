@@ -195,10 +195,7 @@ def test_vmap_is_a_loop(name: str, rule: str) -> None:
 
 
 @rules
-@pytest.mark.parametrize(
-    "name",
-    [n if n in ("relu", "residual") else pytest.param(n, marks=pytest.mark.slow) for n in ZOO],
-)
+@few
 @MISH
 def test_a_compiled_attribution_gives_the_same_numbers(name: str, rule: str) -> None:
     model, x, baseline = build(name)
