@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor, nn
 
 from attrib._carriers import Overridden
@@ -223,12 +223,10 @@ def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any
         raise NotRowsError  # a leaf that the examples share is no row of any of them
 
     def folded(leaf: Tensor) -> Tensor:
-        return rearrange(leaf, "samples batch ... -> (samples batch) ...")
+        return leaf.flatten(0, 1)
 
     def unfolded(leaf: Tensor) -> Tensor:
-        return rearrange(
-            leaf, "(samples batch) ... -> samples batch ...", samples=samples, batch=batch
-        )
+        return leaf.reshape(samples, batch, *leaf.shape[1:])
 
     results = repeated(fn, samples, batch, shared)(*(tree_map(folded, point) for point in points))
     return tree_map(unfolded, results)

@@ -19,6 +19,7 @@ __all__ = [
     "ChunkSize",
     "Points",
     "check_chunk_size",
+    "chunk_length",
     "draws",
     "map_chunks",
     "out_of_memory",
@@ -83,7 +84,7 @@ def map_chunks(
             of memory, halves its choice and goes on.
         like: A tree as large as one point.
     """
-    size = _resolve(chunk_size, points.total, like)
+    size = chunk_length(chunk_size, points.total, like)
     report(0, points.total)
     done = 0
     while done < points.total:
@@ -141,7 +142,8 @@ def check_chunk_size(chunk_size: Any) -> ChunkSize:
     return check_count(chunk_size, "chunk_size")
 
 
-def _resolve(chunk_size: ChunkSize, count: int, like: Tree) -> int:
+def chunk_length(chunk_size: ChunkSize, count: int, like: Tree) -> int:
+    """How many of so many points are evaluated at once; for the rest see `map_chunks`."""
     if chunk_size != "auto":
         return count if chunk_size is None else chunk_size
     tensors = [leaf for leaf in leaves(like) if isinstance(leaf, Tensor)]

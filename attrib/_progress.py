@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -60,15 +60,12 @@ def report(done: int, total: int) -> None:
         monitor(done, total)
 
 
-@contextmanager
-def monitored(done: int, total: int) -> Generator[None, None, None]:
+def monitored(done: int, total: int) -> AbstractContextManager[None]:
     """Inside, another computation is a part of this one: it reports as this one."""
     monitor = None if compiling() else _monitor.get()
     if monitor is None:
-        yield
-        return
-    with _watched_by(lambda _done, _total: monitor(done, total)):
-        yield
+        return nullcontext()
+    return _watched_by(lambda _done, _total: monitor(done, total))
 
 
 @contextmanager

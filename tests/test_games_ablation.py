@@ -295,12 +295,11 @@ def test_vmap_is_a_loop_and_compilation_changes_nothing() -> None:
             feature_ablation(f, groups=GROUPS),
             feature_ablation(f, groups=torch.stack([GROUPS] * 5)),
             occlusion(f, (3,), strides=2),
-            feature_ablation(f, interventional=True),
         ):
             stack = torch.stack([X, 2 * X])
             found = torch.vmap(method, (0, None))(stack, BASELINE)
             close(found, torch.stack([method(x, BASELINE) for x in stack]))
-            compiled = torch.compile(method, fullgraph=True, backend="aot_eager")
+            compiled = torch.compile(method, fullgraph=True, backend="eager")
             close(compiled(X, BASELINE), method(X, BASELINE))
 
 

@@ -29,7 +29,7 @@ INDICES = (
     "faithful-banzhaf",
     "moebius",
 )
-SAMPLED = ("shapley", "banzhaf", "faithful", "faithful-banzhaf")
+SAMPLED = tuple(index for index in INDICES if index != "moebius")
 indices = pytest.mark.parametrize("index", INDICES)
 sampled = pytest.mark.parametrize("index", SAMPLED)
 
@@ -201,36 +201,6 @@ def test_from_all_samples_interactions_are_exact(index: Any, order: int, players
 
 
 @sampled
-def test_of_intervals_of_95_percent_93_to_97_percent_cover_the_interactions(index: Any) -> None:
-    waves = torch.randn(8, 16, dtype=torch.float64, generator=seeded(3))
-    f = lambda x: torch.relu(x @ waves - 0.5).sum(-1).sin()
-    x = torch.randn(12, 8, dtype=torch.float64, generator=seeded(4))
-    truth = interactions(f, index=index)(x).values
-    hits: list[Tensor] = []
-    for seed in range(60):
-        found = interactions(
-            f, index=index, samples=160, reduce=attrib.estimate, generator=seeded(seed)
-        )(x).values
-        hits.append((found.value - truth).abs() <= 1.959964 * found.stderr)
-    assert 0.93 <= torch.stack(hits).double().mean() <= 0.97
-
-
-@sampled
-def test_intervals_from_several_fits_cover_the_interactions(index: Any) -> None:
-    waves = torch.randn(10, 16, dtype=torch.float64, generator=seeded(3))
-    f = lambda x: torch.relu(x @ waves - 0.5).sum(-1).sin()
-    x = torch.randn(12, 10, dtype=torch.float64, generator=seeded(4))
-    truth = interactions(f, index=index)(x).values
-    hits: list[Tensor] = []
-    for seed in range(40):
-        options: Any = {"samples": 700, "tol": 1e-6, "reduce": attrib.estimate}
-        found = interactions(f, index=index, generator=seeded(seed), **options)(x).values
-        assert found.samples == 700  # from two fits, to 330 and 370 coalitions
-        hits.append((found.value - truth).abs() <= 1.959964 * found.stderr)
-    assert 0.93 <= torch.stack(hits).double().mean() <= 0.97
-
-
-@sampled
 def test_a_tolerance_stops_when_the_errors_of_interactions_are_small_enough(index: Any) -> None:
     waves = torch.randn(9, 16, dtype=torch.float64, generator=seeded(3))
     f = lambda x: (x @ waves).sin().sum(-1)
@@ -281,7 +251,7 @@ def test_a_matrix_has_features_alone_on_its_diagonal() -> None:
         (lambda: interactions(torch.sum, index="shap"), "index.unknown"),
         (lambda: interactions(torch.sum, order=0), "order.range"),
         (lambda: interactions(torch.sum, order=3, samples=100), "order.samples"),
-        (lambda: interactions(torch.sum, index="taylor", samples=100), "index.samples"),
+        (lambda: interactions(torch.sum, index="moebius", samples=100), "index.samples"),
         (lambda: interactions(torch.sum, reduce=attrib.estimate), "reduce.unknown"),
         (lambda: interactions(torch.sum, tol=0.1), "reduce.unknown"),
         (lambda: interactions(torch.sum, samples=60, tol=-1.0), "tol.range"),
@@ -302,9 +272,13 @@ UNIONS: dict[str, list[list[int]]] = {
     "mixed up": [[1, 0, 1, 0, 1, 2]],
     "two levels": [[0, 0, 0, 1, 1, 1], [0, 0, 1, 2, 3, 3]],
     "finer numbers anew": [[0, 0, 0, 1, 1, 1], [0, 0, 1, 0, 1, 1]],
+    "one word in each sentence": [[0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0]],
     "three levels": [[0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1], [0, 0, 1, 2, 3, 4]],
 }
 unions = pytest.mark.parametrize("labels", UNIONS.values(), ids=UNIONS.keys())
+
+
+FINE_TO_COARSE = [torch.tensor([0, 1, 2, 2, 3, 4]), torch.tensor([0, 0, 0, 0, 1, 1])]
 
 
 def in_pieces(order: Sequence[int], labels: list[list[int]]) -> bool:
@@ -384,6 +358,8 @@ def test_only_coalitions_that_can_occur_are_evaluated() -> None:
         (lambda: owen_values(torch.sum, unions=torch.zeros(2, 2).long()), "unions.shape"),
         (lambda: owen_values(torch.sum, unions=[]), "unions.shape"),
         (lambda: owen_values(torch.sum, unions=torch.arange(17)), "groups.many"),
+        (lambda: owen_values(torch.sum, unions=FINE_TO_COARSE), "unions.order"),
+        (lambda: owen_values(torch.sum, unions=FINE_TO_COARSE, samples=20), "unions.order"),
         (
             lambda: owen_values(lambda x: x.sum(-1), unions=torch.arange(3))(torch.ones(4)),
             "unions.shape",

@@ -331,6 +331,22 @@ def test_a_feature_is_taken_away_from_a_linear_layer(groups: Any, dtype: torch.d
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("chunk_size", [1, 4, 7])
+@pytest.mark.parametrize("model", [nn.Linear(30, 3), _perceptron(30)])
+def test_chunks_of_a_linear_layer_leave_each_other_alone(model: nn.Module, chunk_size: int) -> None:
+    f = attrib.target(model.double().eval(), 1)
+    v = games.game(f, TABLE, 0.5, chunk_size=chunk_size)
+    coalitions, parameters = left_out(v), list(model.parameters())
+    with torch.no_grad():
+        compare(v)
+    found, expected = (
+        torch.autograd.grad(game(coalitions).square().sum(), parameters)
+        for game in (incremental(v), v)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("eager")
 def test_pixels_are_taken_away_behind_a_flatten() -> None:
     x = torch.randn(3, 1, 5, 6).double()
     model = ready(lambda: _perceptron(30, nn.Flatten()), x)

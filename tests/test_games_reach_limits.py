@@ -17,6 +17,7 @@ from attrib import games
 from attrib.games._reach import incremental, recording
 from attrib.games._reach.followed import Followed
 from attrib.games._reach.tape import Tape
+from attrib.games.ablation import all_but_one
 from laws.state import changes, snapshot
 from reach import (
     BASELINE,
@@ -348,6 +349,27 @@ def test_no_more_windows_than_a_chunk_are_evaluated_at_once(
     monkeypatch.setattr(Tape, "played", noting)
     quicker(left_out(v))
     assert sum(widths) == v.players + 1 and max(widths) == chunk_size
+
+
+@pytest.mark.usefixtures("eager")
+def test_coalitions_of_many_features_stay_small() -> None:
+    seen = list[int]()
+
+    def stop(done: int, total: int) -> None:
+        seen.append(done)
+        if done:
+            raise attrib.Cancelled
+
+    x = torch.randn(1, 1, 128, 128)
+    model = nn.Sequential(conv(1, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with torch.no_grad():
+        v = games.game(attrib.target(model.eval(), 1), x, groups=games.windows((1, 1)))
+        quicker = incremental(v)
+        assert quicker is not v
+        with pytest.raises(attrib.Cancelled), attrib.progress(stop):
+            list(quicker.over(all_but_one(v.players, v.device)))
+    # A coalition has an entry for every feature: a chunk of many would be as large as their square.
+    assert seen[-1] > 1 and seen[-1] * v.players < 2**21
 
 
 @pytest.mark.usefixtures("eager")

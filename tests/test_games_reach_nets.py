@@ -116,7 +116,7 @@ def _like(kind: Any, dims: int) -> Any:
 
 
 @pytest.mark.usefixtures("eager")
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     layers=LAYERS,
     shape=st.lists(st.integers(4, 8), min_size=1, max_size=3),

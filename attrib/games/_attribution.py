@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from attrib._batched import Batched, Rows, inherit
@@ -13,11 +14,13 @@ from attrib._carriers import Overridden
 from attrib._checks import check_callable
 from attrib._map import ChunkSize, check_chunk_size
 from attrib._tree import flatten, leaves_for, put, tree_map, unflatten
+from attrib.games._folding import Draws, check_stopping, folded
 from attrib.games._players import Groups, Partition, partition
 from attrib.games.game import Game, game
-from attrib.types import Attribute, Score, Tree
+from attrib.perturb import Stream, fork
+from attrib.types import Attribute, Reducer, Score, Tree
 
-__all__ = ["attribution"]
+__all__ = ["attribution", "averaged"]
 
 
 def attribution(
@@ -65,6 +68,47 @@ def attribution(
     if random or not isinstance(groups, Partition):
         return method(f, groups) if random else inherit(f, lambda f: method(f, groups))
     return _inherit(f, groups, method)
+
+
+def averaged(
+    f: Score,
+    draws: Callable[[Game, Stream], Draws],
+    *,
+    samples: int,
+    reduce: Reducer,
+    tol: float | None,
+    generator: torch.Generator | None,
+    groups: Groups,
+    interventional: bool,
+    chunk_size: ChunkSize,
+) -> Attribute:
+    """The attribution that a reducer makes of independent draws.
+
+    Args:
+        f: Score.
+        draws: From a game and random numbers to the draws.
+        samples: How many; with `tol`, at most.
+        reduce: How they are folded.
+        tol: Stop when the standard errors are so small, see `until`.
+        generator: Source of randomness, or ``None``.
+        groups: As for `attribution`.
+        interventional: Likewise.
+        chunk_size: Likewise.
+    """
+    check_stopping(samples, reduce, tol)
+    Stream(generator)
+
+    def solution(v: Game) -> Any:
+        return folded(v.full, draws(v, Stream(fork(generator))), samples, reduce, tol)
+
+    return attribution(
+        f,
+        solution,
+        groups=groups,
+        interventional=interventional,
+        chunk_size=chunk_size,
+        random=True,
+    )
 
 
 def _inherit(

@@ -60,16 +60,18 @@ def random_rows(columns: int, stream: Stream, device: torch.device) -> Callable[
     They are taken in order; the row that was taken last may be taken again.
     """
     size = max(1, _BLOCK // columns)
-    first, held = 0, torch.empty(0, columns, dtype=torch.float32, device=device)
+    held: list[Tensor] = []  # blocks, the first of which begins with row `first`
+    first = 0
 
     def take(start: int, stop: int) -> Tensor:
-        nonlocal first, held
-        blocks = -(-(stop - first - len(held)) // size)
-        fresh = [_uniform((size, columns), stream.on(device), device) for _ in range(blocks)]
-        rest = held[start - first :]
-        held = fresh[0] if len(fresh) == 1 and not len(rest) else torch.cat([rest, *fresh])
-        first = start
-        return held[: stop - start]
+        nonlocal first
+        while first + size <= start:
+            del held[:1]
+            first += size
+        while first + size * len(held) < stop:
+            held.append(_uniform((size, columns), stream.on(device), device))
+        rows = held[0] if len(held) == 1 else torch.cat(held)
+        return rows[start - first : stop - first]
 
     return take
 

@@ -146,8 +146,7 @@ def _look_up(
 ) -> Tensor:
     lead = table.shape[:-1]
     if isinstance(cover, Entries):
-        own = table.narrow(-1, cover.start, math.prod(cover.shape))
-        return own.reshape((*lead, *cover.shape))
+        return _own(cover.start, cover.shape, table)
     if isinstance(cover, Grid):
         return _on_grid(cover, table, nobody, merge)
     batch, features = cover.ids.shape[:batch_dims], cover.ids.shape[batch_dims:]
@@ -175,8 +174,14 @@ def _on_grid(
 
 def _block(cover: Grid, table: Tensor) -> Tensor:
     """The players of a grid in their places."""
-    own = table.narrow(-1, cover.start, math.prod(cover.counts))
-    return own.reshape(*table.shape[:-1], *cover.counts)
+    return _own(cover.start, cover.counts, table)
+
+
+def _own(start: int, shape: tuple[int, ...], table: Tensor) -> Tensor:
+    """What a table has for players from `start` on, in the shape in which they stand."""
+    size = math.prod(shape)
+    own = table if size == table.shape[-1] else table.narrow(-1, start, size)
+    return own.reshape((*table.shape[:-1], *shape))
 
 
 def _padded(table: Tensor, dim: int, value: float) -> Tensor:

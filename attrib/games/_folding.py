@@ -29,7 +29,7 @@ __all__ = [
     "pseudo_inverse",
     "regrouped",
     "shifted",
-    "solved",
+    "squared_errors",
     "until",
     "weighted_sum",
     "wide",
@@ -51,7 +51,7 @@ _FIRST = 16
 
 def wide(values: Tensor) -> Tensor:
     """In at least single precision."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def between_ends(v: Game, points: Points) -> tuple[Tensor, Tensor, Iterator[Values]]:
@@ -60,11 +60,12 @@ def between_ends(v: Game, points: Points) -> tuple[Tensor, Tensor, Iterator[Valu
     Everybody is evaluated again, among the others: where a feature has no effect the scores are
     then the same to the last bit.
     """
-    ends = torch.tensor([[False], [True]], device=v.device).expand(2, v.players)
+    nobody = torch.zeros(1, v.players, dtype=torch.bool, device=v.device)
+    ends = [nobody, ~nobody]
 
     def take(start: int, stop: int) -> Tensor:
         rest = [points.take(max(start - 2, 0), stop - 2)] if stop > 2 else []
-        return torch.cat([ends[start:stop], *rest])
+        return torch.cat([*ends[start:stop], *rest])
 
     chunks = v.over(Points(points.total + 2, take))
     coalitions, values = next(chunks)
@@ -85,14 +86,27 @@ def pseudo_inverse(symmetric: Tensor, rows: int = 1) -> Tensor:
     return _unreduced(_linalg.pinv, symmetric, rtol=rounding, hermitian=True)
 
 
-def solved(matrices: Tensor, right: Tensor) -> Tensor:
-    """The solutions of systems of equations."""
-    return _unreduced(_linalg.solve, matrices, right)
-
-
 def contracted(values: Tensor, weights: Tensor) -> Tensor:
     """Sums over the coalitions, ``(n, *batch)`` and ``(n, columns)`` to ``(*batch, columns)``."""
     return product(values.movedim(0, -1), weights.to(values.dtype))
+
+
+def squared_errors(counted: Tensor, fair: Tensor, unseen: Tensor) -> Tensor:
+    r"""What each observation adds to the squared error of a weighted sum over a sample without
+    replacement, seen from the sum over all that exist.
+
+    An observation counts :math:`a` in the one and :math:`b` in the other sum. Seen itself, it adds
+    :math:`(a - b)^2`, and as one of a part :math:`u` that is not seen it stands for :math:`u / (1 -
+    u)` others that would each add :math:`b^2`. With :math:`a = b / (1 - u)` that is the well-known
+    :math:`u a^2` (Cochran, 1977, 2.6).
+
+    Args:
+        counted: :math:`a`, or its product with the observation.
+        fair: :math:`b / (1 - u)`, likewise.
+        unseen: :math:`u`, which broadcasts to both.
+    """
+    seen = 1 - unseen
+    return (counted - seen * fair).square() + unseen * seen * fair.square()
 
 
 def weighted_sum(v: Game, points: Points, weigh: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -135,10 +149,12 @@ def regrouped(
     for chunk in chunks:
         joined = (torch.cat(parts) for parts in zip(*rest, chunk, strict=True))
         coalitions, values = joined if rest else chunk
-        whole = len(values) // size * size
-        if whole:
-            yield groups(coalitions[:whole]), groups(values[:whole])
-        rest = [(coalitions[whole:], values[whole:])] if whole < len(values) else []
+        over = len(values) % size
+        rest = [(coalitions[-over:], values[-over:])] if over else []
+        if over:
+            coalitions, values = coalitions[:-over], values[:-over]
+        if len(values):
+            yield groups(coalitions), groups(values)
 
 
 def check_stopping(samples: Any, reduce: Any, tol: Any, *, least: int = 1) -> None:

@@ -135,7 +135,9 @@ def check_ids(ids: Any, name: str, hint: str) -> None:
 def _present(masks: list[Tensor]) -> Tensor:
     """The ids that there are, in order, without negative ones."""
     ids = [np.unique(mask.detach().to("cpu", torch.long).numpy()) for mask in masks]
-    present = torch.as_tensor(np.unique(np.concatenate([np.zeros(0, np.int64), *ids])))
+    present = torch.as_tensor(
+        np.unique(np.concatenate([np.zeros(0, np.int64), *ids])), device="cpu"
+    )
     return present[present >= 0]
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from math import comb
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from attrib._map import map_chunks, slices
-from attrib._transforms import constant
 from attrib._tree import tree_map
 from attrib.errors import AttribValueError
 from attrib.games._coalitions import Pairs, Shares, distinct_pairs, pairs_of
@@ -21,18 +18,17 @@ from attrib.games._folding import (
     pooled,
     product,
     pseudo_inverse,
-    solved,
+    squared_errors,
     until,
     wide,
 )
-from attrib.games.game import Game
+from attrib.games._indices import coefficients, value_weights
+from attrib.games.game import Game, gathered
 from attrib.perturb import Stream
 from attrib.reducers import total
 from attrib.types import Estimate, Tree
 
 __all__ = ["fitted_pairs", "sure_pairs"]
-
-Table = tuple[tuple[float, ...], ...]
 
 
 class _Sample(NamedTuple):
@@ -53,20 +49,45 @@ class _Sample(NamedTuple):
     drawn: Tensor
 
 
+class _Reading(NamedTuple):
+    """How the index is read off.
+
+    Attributes:
+        columns: Which groups a coalition contains, and a constant where nobody is one of many,
+            from ``(..., players)`` to ``(..., columns)``.
+        groups: The index of each group in a game of these columns, ``(groups, columns)``.
+        weigh: The weights of values in the index over the probability of a coalition to be drawn,
+            ``(pairs, 2, groups)``.
+    """
+
+    columns: Callable[[Tensor], Tensor]
+    groups: Tensor
+    weigh: Callable[[_Sample], Tensor]
+
+
 class _Fit(NamedTuple):
-    """The quadratic game: coefficients ``(*batch, columns)``, and from moments to them."""
+    """The quadratic game.
+
+    Attributes:
+        slopes: Its coefficients, ``(*batch, columns)``.
+        inverse: From moments to them, ``(columns, columns)``.
+        determined: Whether the sample determines all coefficients.
+    """
 
     slopes: Tensor
     inverse: Tensor
+    determined: Tensor
 
 
 def fitted_pairs(
     v: Game,
     members: Tensor,
     index: str,
-    table: Table,
+    order: int,
     samples: int,
     stream: Stream,
+    *,
+    errors: bool,
 ) -> Estimate:
     r"""Interactions of groups of at most two features,
 
@@ -74,47 +95,40 @@ def fitted_pairs(
 
     where :math:`q` is the quadratic game that fits the drawn coalitions, of which :math:`S` was
     drawn with probability :math:`\pi_S`, and :math:`\gamma` are the weights of the values in the
-    index. The faithful indices are the coefficients of the fit.
+    index. Of a faithful index, the coefficients of the fit, the second term is zero, and left out
+    for its rounding errors.
 
     Args:
         v: The game.
         members: The groups, see `attrib.games.Interactions`.
         index: Which index.
-        table: The coefficients of the Moebius transform in it.
+        order: The largest size of a group.
         samples: How many coalitions.
         stream: Random numbers.
+        errors: Whether standard errors are wanted; otherwise they are unknown.
 
     Returns:
         ``(*batch, groups)``.
     """
     sample, rise = _observed(v, len(members), index, samples, stream)
-    uniform = "banzhaf" in index
-
-    def columns(coalitions: Tensor) -> Tensor:
-        """Which groups a coalition contains, and a constant where nobody is one of many."""
-        shared = product(coalitions.to(rise.dtype), members.to(rise.dtype).mT)
-        held = (shared == members.sum(-1)).to(rise.dtype)
-        return torch.nn.functional.pad(held, (0, int(uniform)), value=1.0)
-
-    fit = _fit(v, sample, columns, None if uniform else rise)
-    count = len(members)
-    weigh = None if index.startswith("faithful") else _weights_of_values(index, members, sample)
-    left, variance = _left_over(v, sample, columns, fit, weigh, count)
-    value = fit.slopes[..., :count]
-    if weigh is not None:
-        value = product(value, _reading(members, table, rise).mT) + left
+    uniform = _shares(index) == "uniform"
+    reading = _reading(members, index, order, uniform, rise)
+    fit = _fit(v, sample, reading, None if uniform else rise)
+    value = product(fit.slopes, reading.groups.mT)
+    count = len(sample.weights)
+    if count and not index.startswith("faithful"):
+        value = value + _left_over(sample, reading, fit)
+    error = torch.full_like(value, torch.nan)
+    if count == pairs_of(v.players, _shares(index)):
+        error = 0 * value  # of a score that is NaN, it stays NaN
+    elif errors:
+        error = _squared_errors(v, sample, reading, fit).sqrt()
     dtype = wide(v.full).dtype
-    return Estimate(value.to(dtype), variance.sqrt().to(dtype), 2 * len(sample.weights))
+    return Estimate(value.to(dtype), error.to(dtype), 2 * count)
 
 
 def sure_pairs(
-    v: Game,
-    members: Tensor,
-    index: str,
-    table: Table,
-    samples: int,
-    stream: Stream,
-    tol: float,
+    v: Game, members: Tensor, index: str, order: int, samples: int, stream: Stream, tol: float
 ) -> Estimate:
     """`fitted_pairs` from more and more independent samples, until the errors are small enough.
 
@@ -122,7 +136,7 @@ def sure_pairs(
         v: As for `fitted_pairs`.
         members: Likewise.
         index: Likewise.
-        table: Likewise.
+        order: Likewise.
         samples: How many coalitions at most.
         stream: Random numbers.
         tol: See `until`.
@@ -134,7 +148,7 @@ def sure_pairs(
         before = 0 if found is None or stop == existing else found.samples
         if found is not None and stop - before < enough:
             return found  # of fewer, errors of the fit would be rough
-        fresh = fitted_pairs(v, members, index, table, stop - before, stream)
+        fresh = fitted_pairs(v, members, index, order, stop - before, stream, errors=True)
         return fresh if found is None or before == 0 else pooled(found, fresh)
 
     return until(v.full, more, min(samples, existing), enough, tol)
@@ -162,7 +176,7 @@ def _observed(
     both = torch.stack([pairs.coalitions, ~pairs.coalitions], 1)
     empty, full, chunks = between_ends(v, slices(both.flatten(0, 1)))
     empty, full = _precise(empty), _precise(full)
-    values = _precise(torch.cat([found for _, found in chunks])) - empty
+    values = _precise(gathered(chunks)[1]) - empty
     values = values.reshape(len(both), 2, *v.batch)
     return _Sample(both, values, pairs.weights, pairs.unseen, _numbers(pairs)), full - empty
 
@@ -199,118 +213,120 @@ def _over(sample: _Sample, kernel: Callable[[_Sample], Tree], entries: int) -> T
     return total(map_chunks(one, slices(tuple(sample)), chunk_size="auto", like=row))
 
 
-def _fit(
-    v: Game, sample: _Sample, columns: Callable[[Tensor], Tensor], rise: Tensor | None
-) -> _Fit:
-    """Least squares; given the rise, the coefficients sum to it."""
+def _reading(members: Tensor, index: str, order: int, uniform: bool, like: Tensor) -> _Reading:
+    players, inside, sizes = members.shape[-1], members.to(like.dtype).mT, members.sum(-1)
 
-    def moments(part: _Sample) -> tuple[Tensor, Tensor]:
-        held = columns(part.coalitions).flatten(0, 1)
-        weighted = part.weights.repeat_interleave(2)[:, None] * held
-        return product(weighted.mT, held), contracted(part.values.flatten(0, 1), weighted)
+    def table(numbers: object) -> Tensor:
+        return torch.tensor(numbers, dtype=like.dtype, device=like.device)
 
-    width = columns(sample.coalitions[:0]).shape[-1]
-    if len(sample.weights):
-        gram, cross = _over(sample, moments, 2 * width)
-    else:
-        gram, cross = (
-            sample.weights.new_zeros(width, width),
-            sample.values.new_zeros(*v.batch, width),
-        )
-    if rise is None:
-        inverse = pseudo_inverse(gram, 2 * len(sample.weights))
-        return _Fit(product(cross, inverse), inverse)
-    # The border holds the multiplier of the constraint.
-    bordered = torch.nn.functional.pad(gram, (0, 1, 0, 1), value=1.0)
-    bordered[-1, -1] = 0
-    inverse = pseudo_inverse(bordered, 2 * len(sample.weights))
-    slopes = product(cross, inverse[:-1, :-1]) + rise[..., None] * inverse[-1, :-1]
-    return _Fit(slopes, inverse[:-1, :-1])
+    def columns(coalitions: Tensor) -> Tensor:
+        held = (product(coalitions.to(like.dtype), inside) == sizes).to(like.dtype)
+        return torch.nn.functional.pad(held, (0, int(uniform)), value=1.0)
 
-
-def _left_over(
-    v: Game,
-    sample: _Sample,
-    columns: Callable[[Tensor], Tensor],
-    fit: _Fit,
-    weigh: Callable[[_Sample], Tensor] | None,
-    count: int,
-) -> tuple[Tensor, Tensor]:
-    """What the fit leaves over, summed with weights ``(*batch, groups)``, and its variance."""
-    if not len(sample.weights):
-        nothing = torch.zeros_like(fit.slopes[..., :count])
-        return nothing, nothing
-
-    def kernel(part: _Sample) -> tuple[Tensor, Tensor]:
-        held = columns(part.coalitions)
-        influence = part.weights[:, None, None] * product(held, fit.inverse)
-        fitted = product(fit.slopes, held.flatten(0, 1).mT).movedim(-1, 0)
-        fitted = fitted.reshape(part.values.shape)
-        rest = part.values - fitted
-        weights = influence[..., :count] if weigh is None else weigh(part)
-        left = contracted(rest.flatten(0, 1), weights.flatten(0, 1))
-        ones = [1 for _ in v.batch]
-        fair = _as_if_left_out(product(influence, held.mT), rest.reshape(len(rest), 2, -1)).reshape(
-            rest.shape
-        )
-        pairs = (fair[..., None] * weights.reshape(len(fair), 2, *ones, count)).sum(1)
-        unseen = part.unseen.reshape(-1, *ones, 1)
-        return left, (unseen * pairs.square()).sum(0)
-
-    return _over(sample, kernel, 2 * count * max(1, v.batch.numel()))
-
-
-def _as_if_left_out(leverage: Tensor, rest: Tensor) -> Tensor:
-    """The residuals ``(pairs, 2, ...)`` that pairs would have in a fit without them."""
-    one = torch.eye(2, dtype=rest.dtype, device=rest.device)
-    return solved(one * (1 + 1e-3) - leverage, rest)
-
-
-def _reading(members: Tensor, table: Table, like: Tensor) -> Tensor:
-    """The index of each group in a game of the groups, ``(groups, groups)``."""
-    inside = members.to(like.dtype)
-    sizes = members.sum(-1)
-    coefficients = torch.tensor(table, dtype=like.dtype, device=like.device)
-    return coefficients[sizes][:, sizes] * (product(inside, inside.mT) == sizes[:, None])
-
-
-def _weights_of_values(index: str, members: Tensor, sample: _Sample) -> Callable[[_Sample], Tensor]:
-    """Weights of the values in the index over the probability of a coalition to be drawn."""
-    players = members.shape[-1]
-    like = sample.weights
-    table = torch.tensor(_value_table(index, players), dtype=like.dtype, device=like.device)
-    inside, order = members.to(like.dtype).mT, members.sum(-1)
+    contained = product(inside.mT, inside) == sizes[:, None]
+    of_groups = table(coefficients(index, players, order))[sizes][:, sizes] * contained
+    weights = table(value_weights(index, players, order))
 
     def weigh(part: _Sample) -> Tensor:
         shared = product(part.coalitions.to(like.dtype), inside).long()
-        sizes = part.coalitions.sum(-1)[..., None]
-        return table[order.expand_as(shared), sizes.expand_as(shared), shared] / part.drawn[
-            :, None, None
-        ].to(like.dtype)
+        present = part.coalitions.sum(-1)[..., None]
+        found = weights[sizes.expand_as(shared), present.expand_as(shared), shared]
+        return found / part.drawn[:, None, None].to(like.dtype)
 
-    return weigh
+    return _Reading(columns, torch.nn.functional.pad(of_groups, (0, int(uniform))), weigh)
 
 
-@constant
-@lru_cache(maxsize=16)
-def _value_table(index: str, players: int) -> tuple[Table, ...]:
-    """``[t][s][o]``: the weight in the index of a group of t of the value of a coalition of s that
-    has o of them, times the number of pairs of its size (Grabisch & Roubens, 1999)."""
+def _fit(v: Game, sample: _Sample, reading: _Reading, rise: Tensor | None) -> _Fit:
+    """Least squares; given the rise, the coefficients sum to it."""
 
-    def weight(t: int, s: int, o: int) -> float:
-        others = s - o
-        if t == 0 or not 0 <= others <= players - t:
-            return 0.0
-        smaller = min(s, players - s)
-        pairs = comb(players, smaller) / (2 if 2 * smaller == players else 1)
-        share = (
-            pairs / 2 ** (players - t)
-            if index == "banzhaf"
-            else pairs / ((players - t + 1) * comb(players - t, others))
-        )
-        return (-1) ** (t - o) * share
+    def moments(part: _Sample) -> tuple[Tensor, Tensor]:
+        held = reading.columns(part.coalitions).flatten(0, 1)
+        weighted = part.weights.repeat_interleave(2)[:, None] * held
+        return product(weighted.mT, held), contracted(part.values.flatten(0, 1), weighted)
 
-    return tuple(
-        tuple(tuple(weight(t, s, o) for o in range(3)) for s in range(players + 1))
-        for t in range(3)
-    )
+    width = reading.groups.shape[-1]
+    if len(sample.weights):
+        gram, cross = _over(sample, moments, 2 * width)
+    else:
+        gram = sample.weights.new_zeros(width, width)
+        cross = sample.values.new_zeros(*v.batch, width)
+    # The border holds the multiplier of the constraint.
+    bordered = gram
+    if rise is not None:
+        bordered = torch.nn.functional.pad(gram, (0, 1, 0, 1), value=1.0)
+        bordered[-1, -1] = 0
+    whole = pseudo_inverse(bordered, 2 * len(sample.weights))
+    inverse = whole[:width, :width]
+    slopes = product(cross, inverse)
+    if rise is not None:
+        slopes = slopes + rise[..., None] * whole[-1, :-1]
+    unknowns = width - int(rise is not None)
+    determined = (inverse * gram).sum() > unknowns - 0.5
+    return _Fit(slopes, inverse, determined)
+
+
+def _rest(part: _Sample, held: Tensor, fit: _Fit) -> Tensor:
+    """What the fit leaves over, ``(pairs, 2, *batch)``."""
+    fitted = product(fit.slopes, held.flatten(0, 1).mT).movedim(-1, 0)
+    return part.values - fitted.reshape(part.values.shape)
+
+
+def _left_over(sample: _Sample, reading: _Reading, fit: _Fit) -> Tensor:
+    """What the fit leaves over, as it counts in the index of each group, ``(*batch, groups)``."""
+
+    def kernel(part: _Sample) -> Tensor:
+        rest = _rest(part, reading.columns(part.coalitions), fit)
+        return contracted(rest.flatten(0, 1), reading.weigh(part).flatten(0, 1))
+
+    return _over(sample, kernel, 4 * len(reading.groups))
+
+
+def _squared_errors(v: Game, sample: _Sample, reading: _Reading, fit: _Fit) -> Tensor:
+    """The squared errors of the estimates, ``(*batch, groups)``.
+
+    An estimate is a weighted sum of values, and so is the index; both are exact for quadratic
+    games. What the weights differ by is therefore applied to what the fit leaves over (Sarndal,
+    Swensson & Wretman, 1989, https://doi.org/10.1093/biomet/76.3.527).
+    """
+    groups, ones = len(reading.groups), [1 for _ in v.batch]
+
+    def sampled(part: _Sample) -> Tensor:
+        held = reading.columns(part.coalitions)
+        return product(reading.weigh(part).flatten(0, 1).mT, held.flatten(0, 1))
+
+    # The index in games of the columns, less what the sample makes of it.
+    missed = reading.groups - _over(sample, sampled, 4 * groups)
+
+    def kernel(part: _Sample) -> Tensor:
+        held, fair = reading.columns(part.coalitions), reading.weigh(part)
+        influence = part.weights[:, None, None] * product(held, fit.inverse)
+        rest = _rest(part, held, fit)
+        leverage = product(influence, held.mT)
+        whole = _unshrunk(leverage, rest.reshape(len(rest), 2, -1), fit).reshape(*rest.shape, 1)
+
+        def of_pairs(weights: Tensor) -> Tensor:
+            return (whole * weights.reshape(len(rest), 2, *ones, groups)).sum(1)
+
+        counted = of_pairs(fair + product(influence, missed.mT))
+        unseen = part.unseen.reshape(-1, *ones, 1)
+        return squared_errors(counted, of_pairs(fair), unseen).sum(0)
+
+    return _over(sample, kernel, 4 * groups * max(1, v.batch.numel()))
+
+
+def _unshrunk(leverage: Tensor, rest: Tensor, fit: _Fit) -> Tensor:
+    """The residuals ``(pairs, 2, n)`` as large as they were before the fit made them smaller;
+    unknown where they tell nothing, because a coefficient would not be determined without them.
+
+    A coalition and its complement have the same leverage, and their sum and their difference are
+    fitted apart. Roots, because with nearly as many coefficients as samples residuals as if their
+    pairs had been left out are by far too large (HC2 instead of HC3 of MacKinnon & White, 1985).
+    """
+    own, other = leverage[:, 0, 0], leverage[:, 0, 1]
+    spare = 1 - torch.stack([own + other, own - other], 1)
+    rounding = torch.finfo(rest.dtype).eps ** 0.5
+    told = fit.determined & (spare.amin(1, keepdim=True) > rounding)
+    even, odd = torch.where(told, spare, torch.nan).sqrt()[..., None].unbind(1)
+    even = (rest[:, 0] + rest[:, 1]) / (2 * even)
+    odd = (rest[:, 0] - rest[:, 1]) / (2 * odd)
+    return torch.stack([even + odd, even - odd], 1)

@@ -20,6 +20,7 @@ from attrib.games._folding import (
     contracted,
     product,
     pseudo_inverse,
+    squared_errors,
     until,
     weighted_sum,
     wide,
@@ -117,12 +118,13 @@ def fitted(
 
     def more(found: Estimate | None, stop: int) -> Estimate:
         before = 0 if found is None else found.samples // 2
-        if stop == existing:
+        whole = stop == existing
+        if whole:
             # With all pairs there is no error, whatever was drawn before.
             seen.clear()
             before = 0
         seen.append(_observed(v, _pairs(v.players, stop - before, how, stream, like)))
-        return _with_errors(_pooled(seen), how.efficient)
+        return _with_errors(_pooled(seen), how.efficient, whole)
 
     first = min(count, 4 * v.players)
     found = more(None, count) if tol is None else until(v.full, more, count, first, tol)
@@ -186,7 +188,7 @@ def _solved(model: _Model, moments: Tensor, rise: Tensor) -> Tensor:
 
 
 def _observed(v: Game, pairs: Pairs) -> _Observed:
-    values = wide(torch.cat([values for _, values in v.over(slices(_coalitions(pairs)))]))
+    values = wide(v(_coalitions(pairs)))
     return _Observed(pairs, values[1::2] - values[2::2], wide(v.full) - values[0])
 
 
@@ -211,20 +213,29 @@ def _pooled(seen: list[_Observed]) -> _Observed:
     return _Observed(pairs, torch.cat([o.differences for o in seen]), seen[-1].rise)
 
 
-def _with_errors(seen: _Observed, efficient: bool) -> Estimate:
-    """The fit with the standard errors of its linearisation.
+def _with_errors(seen: _Observed, efficient: bool, whole: bool) -> Estimate:
+    """The fit with standard errors: how far it is from the fit to all pairs.
 
-    Each residual is divided by one minus its leverage, as if its pair had been left out, and only
-    what is not seen of a size can differ (MacKinnon & White, 1985; Cochran, 1977, 2.6).
+    Each residual is divided by one minus its leverage, as if its pair had been left out (MacKinnon
+    & White, 1985), but where none of its size could have been. Without a pair of leverage one some
+    value would not be determined: its residual tells nothing, and the errors are unknown.
     """
     pairs, differences, rise = seen
     model = _model(pairs, efficient)
     value = _solved(model, contracted(differences, model.weighted), rise)
+    if whole:
+        return Estimate(value, 0 * value, 2 * len(pairs.weights))  # NaN stays NaN
     influence = product(model.weighted, model.inverse)
-    leverage = (influence * model.signs).sum(-1).clamp_max(1 - torch.finfo(influence.dtype).eps)
+    spare = 1 - (influence * model.signs).sum(-1)
+    unknowns = influence.shape[-1] - int(efficient)
+    determined = (1 - spare).sum() > unknowns - 0.5
+    told = determined & (spare > torch.finfo(spare.dtype).eps ** 0.5)
+    spare = torch.where(told, torch.where(pairs.unseen > 0, spare, 1.0), torch.nan)
     rest = value - rise[..., None] * model.share
     known = rise[..., None] * model.share * model.sums
     fit = (product(rest, model.signs.mT) + known).movedim(-1, 0)
-    left_out = (differences - fit) / (1 - leverage).reshape(-1, *(1 for _ in rise.shape))
-    unseen = pairs.unseen[:, None] * influence.square()
-    return Estimate(value, contracted(left_out.square(), unseen).sqrt(), 2 * len(leverage))
+    left_out = (differences - fit) / spare.reshape(-1, *(1 for _ in rise.shape))
+    # Over all pairs of a size players are alike: the gram is a multiple of the identity.
+    scale = (model.weighted * model.signs).sum() / unknowns
+    spread = squared_errors(influence, model.weighted / scale, pairs.unseen[:, None])
+    return Estimate(value, contracted(left_out.square(), spread).sqrt(), 2 * len(spare))

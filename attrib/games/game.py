@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,12 @@ from attrib.games._players import Groups, covers_of, partition
 from attrib.gradient import score_of
 from attrib.types import Score, Tree
 
-__all__ = ["Game", "game"]
+__all__ = ["Game", "game", "gathered"]
+
+_Values = tuple[Tensor, Tensor]
+
+# Chunks that are kept before they become one.
+_FEW = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +101,7 @@ class Game:
         self._check(coalitions)
         if len(coalitions) == 0:
             return self.full.new_zeros((0, *self.batch))
-        return torch.cat([values for _, values in self.over(slices(coalitions))])
+        return gathered(self.over(slices(coalitions)))[1]
 
     def over(self, points: Points) -> Iterator[tuple[Tensor, Tensor]]:
         """Coalitions that are made as they are needed, with their values, a chunk at a time.
@@ -243,10 +248,11 @@ def game(
 
     # One example has no batch dimension to fold the samples into, whatever the score is marked as.
     over = stacked(score if full.ndim else single, *args)
+    alike = (1,) * full.ndim
 
     def evaluate(coalitions: Tensor, baseline: Tree) -> Tensor:
         if coalitions.ndim == 2:
-            coalitions = coalitions.reshape(len(coalitions), *(1 for _ in full.shape), players)
+            coalitions = coalitions.reshape(len(coalitions), *alike, players)
         return over(hidden(x, baseline, covers, coalitions, full.ndim))
 
     rows, models = _of_rows(f, args) if full.ndim == 1 else (None, ())
@@ -256,6 +262,27 @@ def game(
         models=models,
         like=x,
     )
+
+
+def gathered(chunks: Iterable[_Values]) -> _Values:
+    """Coalitions and their values, of all chunks in one tensor each.
+
+    They are put together a few at a time: between the large tensors that a model frees, many small
+    ones that are kept would hold the memory of all (measured: 60 times their own).
+    """
+    held: list[_Values] = []
+    few: list[_Values] = []
+    for chunk in chunks:
+        few.append(chunk)
+        if len(few) == _FEW:
+            held.append(_joined(few))
+            few.clear()
+    return _joined([*held, *few])
+
+
+def _joined(parts: list[_Values]) -> _Values:
+    coalitions, values = zip(*parts, strict=True)
+    return torch.cat(coalitions), torch.cat(values)
 
 
 def _of_rows(

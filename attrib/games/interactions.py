@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain, combinations
-from math import comb
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -17,8 +16,9 @@ from attrib._transforms import constant
 from attrib.errors import AttribValueError
 from attrib.games._coalitions import all_coalitions
 from attrib.games._folding import contracted, product, wide
+from attrib.games._indices import INDICES, Table, coefficients
 from attrib.games._quadratic import fitted_pairs, sure_pairs
-from attrib.games.game import Game, game
+from attrib.games.game import Game, game, gathered
 from attrib.games.groups import Groups
 from attrib.games.shapley import check_few
 from attrib.perturb import Stream, fork
@@ -36,16 +36,6 @@ Index: TypeAlias = Literal[
     "faithful-banzhaf",
     "moebius",
 ]
-
-INDICES = (
-    "shapley",
-    "k-shapley",
-    "taylor",
-    "faithful",
-    "banzhaf",
-    "faithful-banzhaf",
-    "moebius",
-)
 
 
 class Interactions(NamedTuple):
@@ -102,13 +92,14 @@ def interactions(
         index: See above.
         order: The largest size of a group, :math:`k`.
         samples: ``None``: all coalitions of at most 16 features are evaluated, each once. Otherwise
-            so many coalitions, for groups of at most two and the indices ``"shapley"``,
-            ``"banzhaf"`` and the two faithful ones: a quadratic game is fitted to them, and what it
-            leaves over is estimated by their probabilities. At least ``M (M + 1)`` for M features;
-            with `tol`, at most so many.
+            so many coalitions, for groups of at most two and every index but ``"moebius"``: a
+            quadratic game is fitted to them, and what it leaves over is estimated by their
+            probabilities. At least ``M (M + 1)`` for M features; with `tol`, at most so many.
         groups: Which entries of ``x`` are one feature, as for `attrib.games.game`.
         interventional: The baseline is a set to average over, as for `attrib.games.game`.
-        reduce: With `samples`, `attrib.estimate` adds standard errors.
+        reduce: With `samples`, `attrib.estimate` adds standard errors. They hold from about twice
+            the fewest samples on, are zero where all coalitions were seen, and NaN where the fit
+            would not be determined without one of those that were.
         tol: With `samples`: stop as soon as, for every example, all standard errors are below
             ``tol`` times its largest value.
         generator: Source of randomness, with `samples`. Without one, the draws come from a copy of
@@ -120,8 +111,8 @@ def interactions(
         matrices of it.
 
     Raises:
-        AttribValueError: For more than 16 features, or an order above two, with and without
-            `samples`; for an unknown index.
+        AttribValueError: For more than 16 features without `samples`; for an order above two or
+            Moebius with `samples`; for an unknown index.
         AttribError: For options out of range, and as for `attrib.games.game`.
 
     References:
@@ -160,14 +151,15 @@ def interactions(
         )
         largest = min(order, v.players)
         members = _groups(v.players, largest, v.device)
-        table = _coefficients(index, v.players, largest)
         if samples is None:
+            table = coefficients(index, v.players, largest)
             return Interactions(members, _enumerated(v, members, table))
         stream = Stream(fork(generator))
         if tol is None:
-            found = fitted_pairs(v, members, index, table, samples, stream)
+            errors = reduce is estimate
+            found = fitted_pairs(v, members, index, largest, samples, stream, errors=errors)
         else:
-            found = sure_pairs(v, members, index, table, samples, stream, tol)
+            found = sure_pairs(v, members, index, largest, samples, stream, tol)
         return Interactions(members, found if reduce is estimate else found.value)
 
     return interact
@@ -227,10 +219,10 @@ def _check_samples(
             "coalitions of at most 16 features",
             code="order.samples",
         )
-    if index not in ("shapley", "banzhaf", "faithful", "faithful-banzhaf"):
+    if index == "moebius":
         raise AttribValueError(
-            f"index: not estimated from samples, got {index!r}; must be one of 'shapley', "
-            "'banzhaf', 'faithful', 'faithful-banzhaf', or leave samples out",
+            "index: not estimated from samples, got 'moebius'; a dividend is made of the values of "
+            "few coalitions, all of which it needs. Pass another index, or leave samples out",
             code="index.samples",
         )
 
@@ -253,13 +245,12 @@ def _listed(players: int, order: int) -> tuple[tuple[int, ...], tuple[int, ...]]
     return tuple(map(len, groups)), tuple(chain.from_iterable(groups))
 
 
-def _enumerated(v: Game, members: Tensor, table: tuple[tuple[float, ...], ...]) -> Tensor:
+def _enumerated(v: Game, members: Tensor, table: Table) -> Tensor:
     check_few(v.players)
     players = v.players
     points = Points(2**players - 1, all_coalitions(players, v.device))
-    everybody = wide(v.full)
-    rest = torch.cat([wide(values) - everybody for _, values in v.over(points)])
-    values = torch.cat([rest, torch.zeros_like(rest[:1])])
+    rest = gathered(v.over(points))[1]
+    values = torch.nn.functional.pad(wide(rest) - wide(v.full), (0, 0) * (rest.ndim - 1) + (0, 1))
     coalitions = all_coalitions(players, v.device)(0, 2**players)
     coefficients = torch.tensor(table, dtype=values.dtype, device=values.device)
     wanted = members.to(values.dtype)
@@ -292,53 +283,3 @@ def _moebius(values: Tensor, players: int) -> Tensor:
     cells = values.reshape(2 ** (players - lower), 2**lower, -1)
     cells = product(matrix(players - lower), cells.flatten(1)).reshape(cells.shape)
     return product(matrix(lower), cells).reshape(values.shape)
-
-
-@constant
-@lru_cache(maxsize=64)
-def _coefficients(index: str, players: int, order: int) -> tuple[tuple[float, ...], ...]:
-    """``c[t][s]``, see `interactions`."""
-    rule = _RULES[index]
-    return tuple(
-        tuple(rule(t, s, order) if s >= t >= 1 else 0.0 for s in range(players + 1))
-        for t in range(order + 1)
-    )
-
-
-_BERNOULLI = (
-    *(1.0, -1 / 2, 1 / 6, 0.0, -1 / 30, 0.0, 1 / 42, 0.0, -1 / 30),
-    *(0.0, 5 / 66, 0.0, -691 / 2730, 0.0, 7 / 6, 0.0, -3617 / 510),
-)
-
-
-def _taylor(t: int, s: int, k: int) -> float:
-    return 1 / comb(s, k) if t == k else float(s == t)
-
-
-def _k_shapley(t: int, s: int, k: int) -> float:
-    sizes = range(t, min(k, s) + 1)
-    return sum(_BERNOULLI[n - t] * comb(s - t, n - t) / (s - n + 1) for n in sizes)
-
-
-def _faithful(t: int, s: int, k: int) -> float:
-    if s <= k:
-        return float(s == t)
-    sign = (-1) ** (k - t)
-    return sign * t / (k + t) * comb(k, t) * comb(s - 1, k) / comb(s + k - 1, k + t)
-
-
-def _faithful_banzhaf(t: int, s: int, k: int) -> float:
-    if s <= k:
-        return float(s == t)
-    return (-1) ** (k - t) * 0.5 ** (s - t) * comb(s - t - 1, k - t)
-
-
-_RULES: dict[str, Callable[[int, int, int], float]] = {
-    "shapley": lambda t, s, k: 1 / (s - t + 1),
-    "k-shapley": _k_shapley,
-    "taylor": _taylor,
-    "faithful": _faithful,
-    "banzhaf": lambda t, s, k: 0.5 ** (s - t),
-    "faithful-banzhaf": _faithful_banzhaf,
-    "moebius": lambda t, s, k: float(s == t),
-}

@@ -11,13 +11,12 @@ from torch import Tensor
 from attrib._checks import check_choice, check_count, describe
 from attrib._map import ChunkSize, Points
 from attrib.errors import AttribValueError
-from attrib.games._attribution import attribution
+from attrib.games._attribution import attribution, averaged
 from attrib.games._coalitions import pairs_of, random_rows
 from attrib.games._folding import (
     Draws,
     between_ends,
     check_stopping,
-    folded,
     regrouped,
     shifted,
     wide,
@@ -25,7 +24,7 @@ from attrib.games._folding import (
 from attrib.games._regression import Sampling, fitted
 from attrib.games.game import Game
 from attrib.games.groups import Groups
-from attrib.perturb import Stream, fork
+from attrib.perturb import Stream
 from attrib.reducers import estimate, mean
 from attrib.types import Attribute, Estimate, Reducer, Score
 
@@ -65,7 +64,9 @@ def kernel_shap(
         groups: Which entries of ``x`` are one feature, as for `attrib.games.game`.
         interventional: The baseline is a set to average over, as for `attrib.games.game`.
         reduce: `attrib.estimate` adds standard errors, for which one number per coalition and
-            example is kept; they are zero where the result is exact.
+            example is kept. They hold from about four samples per feature on, are zero where all
+            coalitions were seen, and NaN where a value would not be determined without one of those
+            that were.
         tol: Stop as soon as, for every example, all standard errors are below ``tol`` times its
             largest value. Needs numbers that Python can see: not inside `torch.vmap` or
             `torch.compile`.
@@ -159,19 +160,16 @@ def unbiased_kernel_shap(
         >>> unbiased_kernel_shap(f)(torch.tensor([[2.0, 3.0]]))
         tensor([[3., 3.]])
     """
-    check_stopping(samples, reduce, tol)
-    Stream(generator)
-
-    def solution(v: Game) -> Tensor:
-        return folded(v.full, _unbiased(v, Stream(fork(generator))), samples, reduce, tol)
-
-    return attribution(
+    return averaged(
         f,
-        solution,
+        _unbiased,
+        samples=samples,
+        reduce=reduce,
+        tol=tol,
+        generator=generator,
         groups=groups,
         interventional=interventional,
         chunk_size=chunk_size,
-        random=True,
     )
 
 

@@ -13,14 +13,14 @@ from attrib._checks import check_choice, describe
 from attrib._map import ChunkSize, slices
 from attrib._transforms import compiling
 from attrib.errors import AttribTypeError, AttribValueError
-from attrib.games._attribution import attribution
+from attrib.games._attribution import attribution, averaged
 from attrib.games._coalitions import all_coalitions, random_rows
-from attrib.games._folding import check_stopping, folded, weighted_sum
+from attrib.games._folding import Draws, weighted_sum
 from attrib.games.game import Game
 from attrib.games.groups import Groups
 from attrib.games.sampling import Ranks, contributions
 from attrib.games.shapley import check_few
-from attrib.perturb import Stream, fork
+from attrib.perturb import Stream
 from attrib.reducers import mean
 from attrib.types import Attribute, Reducer, Score
 
@@ -72,8 +72,8 @@ def owen_values(
         holds the value of its feature. The values of an example sum to ``f(x) - f(baseline)``.
 
     Raises:
-        AttribValueError: For unions that do not fit the features, or more than 16 features without
-            `samples`.
+        AttribValueError: For unions that do not fit the features, levels from fine to coarse, or
+            more than 16 features without `samples`.
         AttribError: For options out of range, and as for `attrib.games.game`.
 
     References:
@@ -90,32 +90,38 @@ def owen_values(
     players = len(levels[-1])
     check_choice(design, "design", ("antithetic", "independent"))
     Stream(generator)
-    exact = samples is None
-    if exact:
-        check_few(players)
-        if reduce is not mean or tol is not None:
-            raise AttribValueError(
-                f"reduce: needs samples, got {describe(reduce)}; without them all coalitions are "
-                "evaluated, and there is no error",
-                code="reduce.unknown",
-            )
-    else:
-        check_stopping(samples, reduce, tol)
-    needed = _needed(levels) if exact else None
+    if samples is not None:
+        counts = [int(level.max()) + 1 for level in levels]
 
-    def solution(v: Game) -> Any:
-        if v.players != players:
-            raise AttribValueError(
-                f"unions: must hold one number per feature, got {players} for {v.players} features",
-                code="unions.shape",
-            )
-        if needed is not None:
-            coalitions, weights = (part.to(v.device) for part in needed)
-            return weighted_sum(
-                v, slices(coalitions), lambda z, start: weights[start : start + len(z)]
-            )
-        ranks = _ranks([level.to(v.device) for level in levels], Stream(fork(generator)))
-        return folded(v.full, contributions(v, ranks, design), samples or 1, reduce, tol)
+        def draws(v: Game, stream: Stream) -> Draws:
+            _check_players(v, players)
+            ranks = _ranks([level.to(v.device) for level in levels], counts, stream)
+            return contributions(v, ranks, design)
+
+        return averaged(
+            f,
+            draws,
+            samples=samples,
+            reduce=reduce,
+            tol=tol,
+            generator=generator,
+            groups=groups,
+            interventional=interventional,
+            chunk_size=chunk_size,
+        )
+    check_few(players)
+    if reduce is not mean or tol is not None:
+        raise AttribValueError(
+            f"reduce: needs samples, got {describe(reduce)}; without them all coalitions are "
+            "evaluated, and there is no error",
+            code="reduce.unknown",
+        )
+    needed = _needed(levels)
+
+    def solution(v: Game) -> Tensor:
+        _check_players(v, players)
+        coalitions, weights = (part.to(v.device) for part in needed)
+        return weighted_sum(v, slices(coalitions), lambda z, start: weights[start:][: len(z)])
 
     return attribution(
         f,
@@ -123,8 +129,15 @@ def owen_values(
         groups=groups,
         interventional=interventional,
         chunk_size=chunk_size,
-        random=not exact,
     )
+
+
+def _check_players(v: Game, players: int) -> None:
+    if v.players != players:
+        raise AttribValueError(
+            f"unions: must hold one number per feature, got {players} for {v.players} features",
+            code="unions.shape",
+        )
 
 
 def _levels(unions: Any) -> list[Tensor]:
@@ -150,16 +163,24 @@ def _levels(unions: Any) -> list[Tensor]:
         )
     listed: list[list[int]] = [level.tolist() for level in given]
     levels: list[Tensor] = []
+    larger = 1
     for depth in range(1, len(listed) + 1):
         paths = list(zip(*listed[:depth], strict=True))
         place = {path: k for k, path in enumerate(sorted(set(paths)))}
+        # With numbers anew in each larger union, those that split none would all be the same.
+        if len(place) == larger and 1 < len(set(listed[depth - 1])) < larger:
+            raise AttribValueError(
+                f"unions: not from coarse to fine, got level {depth - 1} that joins unions of "
+                f"level {depth - 2} and splits none; put the coarser level first",
+                code="unions.order",
+            )
+        larger = len(place)
         levels.append(torch.tensor([place[path] for path in paths], device="cpu"))
     return [*levels, torch.arange(len(given[0]), device="cpu")]
 
 
-def _ranks(levels: Sequence[Tensor], stream: Stream) -> Ranks:
-    """Random orders in which every union is in one piece."""
-    counts = [int(level.max()) + 1 for level in levels]
+def _ranks(levels: Sequence[Tensor], counts: list[int], stream: Stream) -> Ranks:
+    """Random orders in which every union is in one piece, of so many unions at each level."""
     uniform = random_rows(sum(counts), stream, levels[-1].device)
 
     def ranks(start: int, stop: int) -> Tensor:

@@ -10,24 +10,22 @@ from torch import Tensor
 
 from attrib._checks import check_choice
 from attrib._map import ChunkSize, Points
-from attrib.games._attribution import attribution
+from attrib.games._attribution import averaged
 from attrib.games._coalitions import random_rows
 from attrib.games._folding import (
     Draws,
     between_ends,
-    check_stopping,
-    folded,
     regrouped,
     shifted,
     wide,
 )
 from attrib.games.game import Game
 from attrib.games.groups import Groups
-from attrib.perturb import Stream, fork
+from attrib.perturb import Stream
 from attrib.reducers import mean
 from attrib.types import Attribute, Reducer, Score
 
-__all__ = ["Design", "Ranks", "check_design", "contributions", "shapley_sampling"]
+__all__ = ["Design", "Ranks", "contributions", "shapley_sampling"]
 
 Design = Literal["antithetic", "independent", "stratified"]
 
@@ -90,37 +88,27 @@ def shapley_sampling(
         >>> shapley_sampling(f, samples=1)(torch.tensor([[2.0, 3.0, 5.0]]))
         tensor([[3., 3., 5.]])
     """
-    check_design(samples, design, reduce, tol, generator)
+    check_choice(design, "design", ("antithetic", "independent", "stratified"))
 
-    def solution(v: Game) -> Tensor:
-        uniform = random_rows(v.players, Stream(fork(generator)), v.device)
+    def draws(v: Game, stream: Stream) -> Draws:
+        uniform = random_rows(v.players, stream, v.device)
 
         def ranks(start: int, stop: int) -> Tensor:
             return uniform(start, stop).argsort(-1)
 
-        return folded(v.full, contributions(v, ranks, design), samples, reduce, tol)
+        return contributions(v, ranks, design)
 
-    return attribution(
+    return averaged(
         f,
-        solution,
+        draws,
+        samples=samples,
+        reduce=reduce,
+        tol=tol,
+        generator=generator,
         groups=groups,
         interventional=interventional,
         chunk_size=chunk_size,
-        random=True,
     )
-
-
-def check_design(
-    samples: int,
-    design: str,
-    reduce: Reducer,
-    tol: float | None,
-    generator: torch.Generator | None,
-) -> None:
-    """Refuse options of a method that walks along random orders."""
-    check_choice(design, "design", ("antithetic", "independent", "stratified"))
-    check_stopping(samples, reduce, tol)
-    Stream(generator)
 
 
 def contributions(v: Game, ranks: Ranks, design: str) -> Draws:
@@ -140,7 +128,7 @@ def contributions(v: Game, ranks: Ranks, design: str) -> Draws:
     size = orders * inside
     ends: list[Tensor] = []
 
-    joined = torch.arange(1, players, device=v.device)[:, None]
+    joined = torch.arange(inside, 0, -1, device=v.device)[:, None]
 
     def take(begin: int, end: int) -> Tensor:
         first, base = begin // inside, begin // size
@@ -181,11 +169,11 @@ def _added(
 ) -> Tensor:
     """Contributions ``(n, *batch, players)`` from coalitions ``(n, orders * inside, players)``."""
     draws, size, players = coalitions.shape
-    inside = size // orders
-    walks = wide(values).reshape(draws, orders, inside, *v.batch)
-    empty, full = (end.expand(draws, orders, 1, *v.batch) for end in ends)
-    added = torch.cat([empty, walks, full], 2).diff(dim=2).movedim(2, -1)
-    # A player is missing from as many coalitions as there are places before its own.
-    places = inside - coalitions.reshape(draws, orders, inside, players).sum(2)
-    places = places.reshape(draws, orders, *(1 for _ in v.batch), players)
-    return added.gather(-1, places.expand(added.shape)).mean(1)
+    empty, full = ends
+    walks = wide(values).reshape(draws, orders, size // orders, *v.batch)
+    edge = (draws, orders, 1, *v.batch)
+    falling = torch.cat([full.expand(edge), walks, empty.expand(edge)], 2).movedim(2, -1)
+    added = falling[..., :-1] - falling[..., 1:]
+    # A player leaves after as many coalitions as it is in.
+    places = coalitions.reshape(draws, orders, -1, *(1 for _ in v.batch), players).sum(2)
+    return added.gather(-1, places.expand(added.shape)).sum(1) / orders

@@ -24,7 +24,7 @@ from attrib.games._folding import (
     until,
     wide,
 )
-from attrib.games.game import Game
+from attrib.games.game import Game, gathered
 from attrib.games.groups import Groups
 from attrib.perturb import Stream, fork
 from attrib.reducers import estimate, mean, total
@@ -43,7 +43,7 @@ def lime(
     samples: int = 500,
     similarity: Similarity | None = None,
     penalty: Literal["ridge", "lasso"] = "ridge",
-    alpha: float = 0.0,
+    alpha: float | None = None,
     groups: Groups = None,
     interventional: bool = False,
     reduce: Reducer = mean,
@@ -66,12 +66,17 @@ def lime(
             numbers ``(samples,)``, not negative. ``None`` means `exponential_kernel`.
         penalty: ``"ridge"``: as above, ordinary least squares if `alpha` is zero. ``"lasso"``: half
             of the mean square and :math:`\alpha \lVert \phi \rVert_1`, for sparse slopes; needs
-            scikit-learn (the extra ``attrib[lasso]``), and `torch.no_grad`.
-        alpha: Weight of the penalty. The larger it is, the smaller are the slopes.
+            scikit-learn (the extra ``attrib[lasso]``), whose `Lasso` has the same, and
+            `torch.no_grad`.
+        alpha: Weight of the penalty. The larger it is, the smaller are the slopes. ``None``: 0 for
+            the ridge, 0.01 for the lasso, which is Captum's and meant for scores around one, such
+            as probabilities: of the lasso it is in units of the score, and at 0 there is no
+            penalty.
         groups: Which entries of ``x`` are one feature, as for `attrib.games.game`.
         interventional: The baseline is a set to average over, as for `attrib.games.game`.
         reduce: `attrib.estimate` adds standard errors (of the ridge), for which one number per
-            coalition and example is kept.
+            coalition and example is kept. They hold from about three samples per feature on, and
+            are NaN where a slope would not be determined without one of the coalitions.
         tol: As for `attrib.kernel_shap`, with the ridge.
         generator: Source of randomness. Without one, the draws come from a copy of the global
             generator: the same at every call until something else advances it.
@@ -99,7 +104,9 @@ def lime(
     kernel = exponential_kernel() if similarity is None else similarity
     check_callable(kernel, "similarity", "pass a function of coalitions (samples, features)")
     check_choice(penalty, "penalty", ("ridge", "lasso"))
-    check_number(alpha, "alpha")
+    weight = (
+        {"ridge": 0.0, "lasso": 0.01}[penalty] if alpha is None else check_number(alpha, "alpha")
+    )
     check_stopping(samples, reduce, tol)
     Stream(generator)
     if reduce not in (mean, estimate) or (
@@ -112,7 +119,7 @@ def lime(
         )
 
     def solution(v: Game) -> Tensor | Estimate:
-        if samples < v.players + 2 and alpha == 0:
+        if samples < v.players + 2 and weight == 0:
             raise AttribValueError(
                 f"samples: too few for {v.players} features, got {samples}; without a penalty the "
                 f"regression needs at least {v.players + 2}",
@@ -125,8 +132,9 @@ def lime(
 
         if tol is None and reduce is mean:
             moments = _moments(v, Points(samples, take), kernel)
-            return _ridge(moments, alpha) if penalty == "ridge" else _lasso(moments, alpha)
-        return _estimated(v, take, kernel, samples, alpha, tol, reduce)
+            sparse = penalty == "lasso" and weight > 0
+            return _lasso(moments, weight) if sparse else _ridge(moments, weight)
+        return _estimated(v, take, kernel, samples, weight, tol, reduce)
 
     return attribution(
         f,
@@ -273,10 +281,8 @@ def _estimated(
 
     def more(found: Estimate | None, stop: int) -> Estimate:
         before = 0 if found is None else found.samples
-        seen.extend(v.over(Points(stop - before, shifted(take, before))))
-        coalitions = torch.cat([part for part, _ in seen])
-        values = torch.cat([part for _, part in seen])
-        return _with_errors(v, coalitions, values, kernel, alpha)
+        seen.append(gathered(v.over(Points(stop - before, shifted(take, before)))))
+        return _with_errors(v, *gathered(seen), kernel, alpha)
 
     if tol is None:
         return more(None, samples)
@@ -288,7 +294,8 @@ def _with_errors(
     v: Game, coalitions: Tensor, values: Tensor, kernel: Similarity, alpha: float
 ) -> Estimate:
     """The ridge with the standard errors of its linearisation, for independent coalitions, each
-    residual as if its coalition had been left out (MacKinnon & White, 1985)."""
+    residual as if its coalition had been left out (MacKinnon & White, 1985). Where a slope would
+    not be determined without some coalition, the errors are unknown."""
     values = wide(values) - wide(v.full)
     weights = _weights(kernel, coalitions, values)
     weights = weights / weights.sum()
@@ -299,9 +306,16 @@ def _with_errors(
     influence = product(weights[:, None] * design, inverse)
     slopes = product(contracted(centred, weights[:, None] * design), inverse)
     leverage = weights + (influence * design).sum(-1)
-    spare = (1 - leverage).clamp_min(torch.finfo(values.dtype).eps)
-    residual = (centred - product(slopes, design.mT).movedim(-1, 0)) / spare.reshape(
-        -1, *(1 for _ in v.batch)
+    spare, ones = 1 - leverage, [1 for _ in v.batch]
+    determined = alpha > 0 or leverage.sum() > v.players + 0.5
+    told = determined & (spare > torch.finfo(values.dtype).eps ** 0.5)
+    residual = centred - product(slopes, design.mT).movedim(-1, 0)
+    residual = residual / torch.where(told, spare, torch.nan).reshape(-1, *ones)
+    # Each coalition pulls at the slopes, and the penalty pulls back as much on average.
+    back = alpha * product(slopes, inverse)
+    squares = (
+        contracted(residual.square(), influence.square())
+        - 2 * back * contracted(residual, influence * weights[:, None])
+        + back.square() * weights.square().sum()
     )
-    errors = contracted(residual.square(), influence.square()).sqrt()
-    return Estimate(slopes, errors, len(values))
+    return Estimate(slopes, squares.clamp_min(0).sqrt(), len(values))

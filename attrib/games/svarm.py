@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from attrib._map import ChunkSize, Points
-from attrib.games._attribution import attribution
+from attrib.games._attribution import averaged
 from attrib.games._coalitions import random_rows
 from attrib.games._folding import (
     Draws,
-    check_stopping,
-    folded,
     product,
     regrouped,
     shifted,
@@ -21,7 +19,7 @@ from attrib.games._folding import (
 )
 from attrib.games.game import Game
 from attrib.games.groups import Groups
-from attrib.perturb import Stream, fork
+from attrib.perturb import Stream
 from attrib.reducers import mean
 from attrib.types import Attribute, Reducer, Score
 
@@ -82,19 +80,16 @@ def svarm(
         >>> svarm(f)(torch.tensor([[2.0, 3.0, 5.0]]))
         tensor([[3., 3., 5.]])
     """
-    check_stopping(samples, reduce, tol)
-    Stream(generator)
-
-    def solution(v: Game) -> Tensor:
-        return folded(v.full, _draws(v, Stream(fork(generator))), samples, reduce, tol)
-
-    return attribution(
+    return averaged(
         f,
-        solution,
+        _draws,
+        samples=samples,
+        reduce=reduce,
+        tol=tol,
+        generator=generator,
         groups=groups,
         interventional=interventional,
         chunk_size=chunk_size,
-        random=True,
     )
 
 

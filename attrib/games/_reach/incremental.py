@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib._deferred import may_be_watched
-from attrib._map import out_of_memory
+from attrib._map import chunk_length, out_of_memory
 from attrib._outputs import moody_modules
 from attrib._transforms import transforming
 from attrib._tree import copied, flatten, leaves, unflatten
@@ -24,15 +24,15 @@ from attrib.types import Tree
 
 __all__ = ["incremental"]
 
-_FEWEST, _LOOKED_AT, _TOGETHER = 8, 32, 64
-"""Fewer features are not worth a tape; features by which its cost is judged; so many of them are
-evaluated together, about."""
+_FEWEST, _LOOKED_AT = 8, 32
+"""Fewer features are not worth a tape; features by which its cost is judged."""
 
 _WORTH, _LEAST = 0.85, 3e6
 """The part of the cost that may be left, and nanoseconds that are worth a look."""
 
-_WIDER, _WIDEST = 10, 2**13
-"""So much larger than ``x`` are the results inside of the models that chunks are made for; and the
+_WIDER, _PLAYERS, _WIDEST = 10, 16, 2**13
+"""So much larger than ``x`` are the results inside of the models that chunks are made for; so many
+players of a coalition take as much memory as an entry of ``x`` and what follows from it; and the
 entries that count at most, so that large layers have their weights read for several windows."""
 
 
@@ -111,7 +111,7 @@ def _recorded(v: Game) -> _Recorded | None:
     tape = mode.tape(result)
     if tape is None or tape.value.shape != v.full.shape:
         return None
-    together = v.chunk_size if isinstance(v.chunk_size, int) else _TOGETHER
+    together = chunk_length(v.chunk_size, v.players, _like(v, tape))
     worth = tape.work(v.players, together) < _WORTH * v.players * tape.plain
     return _Recorded(tape, known, places) if worth else None
 
@@ -130,9 +130,13 @@ def _quicker(v: Game, found: _Recorded) -> Game:
                 lost.append(error)
         return v.evaluate(coalitions, baseline)
 
-    size = min(max(1, found.tape.entries // len(v.full) // _WIDER), _WIDEST)
-    like = v.full.new_zeros(()).expand(len(v.full), size)
-    return replace(v, evaluate=evaluate, like=like)
+    return replace(v, evaluate=evaluate, like=_like(v, found.tape))
+
+
+def _like(v: Game, tape: Tape) -> Tensor:
+    """A tensor as large as what counts of one coalition."""
+    size = max(1, tape.entries // len(v.full) // _WIDER, v.players // _PLAYERS)
+    return v.full.new_zeros(()).expand(len(v.full), min(size, _WIDEST))
 
 
 def _played(v: Game, found: _Recorded, coalitions: Tensor, baseline: Tree) -> Tensor:

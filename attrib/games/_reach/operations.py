@@ -15,7 +15,7 @@ from attrib.games._reach.patches import Known, space_of
 from attrib.games._reach.regions import Slide
 from attrib.rules._decompositions import LINEAR_IF
 
-__all__ = ["follow"]
+__all__ = ["entry_by_entry", "follow"]
 
 _nn: Any = F
 _Local = Callable[[list[Tensor]], Tensor]
@@ -23,15 +23,25 @@ _Local = Callable[[list[Tensor]], Tensor]
 
 def follow(call: Call) -> Followed | None:
     """How an operation acts on patches; ``None`` if that is not known, or it mixes everything."""
-    name = call.operation.name
-    maker = _MAKERS.get(name)
-    if maker is None and call.operation.family in ("activation", "elementwise"):
-        maker = _entrywise
+    name, maker = call.operation.name, _maker(call)
     if maker is None or len(call.results) != 1 or any(v.spans is None for v in call.values):
         return None
     args, kwargs = call.arguments
     settled = name not in LINEAR_IF or LINEAR_IF[name](*args, **kwargs)
     return maker(call) if settled else None
+
+
+def entry_by_entry(call: Call) -> bool:
+    """Whether each entry of the result depends on one entry of the only tensor."""
+    alone = sum(isinstance(part, (Tensor, Value)) for part in call.parts) == 1
+    return alone and call.places == [0] and _maker(call) is _entrywise
+
+
+def _maker(call: Call) -> Callable[[Call], Followed | None] | None:
+    found = _MAKERS.get(call.operation.name)
+    if found is None and call.operation.family in ("activation", "elementwise"):
+        return _entrywise
+    return found
 
 
 def _entrywise(call: Call) -> Followed | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attrib.games._reach.calls import Call
+from attrib.games._reach.operations import entry_by_entry
 from attrib.games._reach.patches import Chunk, Known, Patch, pasted
 from attrib.games._reach.work import STEP
 
@@ -98,20 +99,28 @@ def pasting_of(known: Known) -> Run:
 
 def on_whole(call: Call) -> Run:
     """The operation itself on whole tensors."""
+    by_rows = _is_by_rows(call)
 
     def again(*tensors: Tensor) -> tuple[Tensor, ...]:
         result = call.again(call.places, tensors)
         return (result,) if isinstance(result, Tensor) else tuple(result)
 
     def run(chunk: Chunk, inputs: list[Any]) -> list[Any]:
-        if call.operation.name in _BY_ROWS and call.places == [0]:
-            # `torch.vmap` is slow with some normalisations, and refuses others.
+        if by_rows:
+            # `torch.vmap` costs as much as a small kernel, and refuses some normalisations.
             found = again(inputs[0].flatten(0, 1))
-            return [found[0].unflatten(0, chunk)]
+            return [found[0].unflatten(0, (chunk.windows, -1))]
         return list(torch.vmap(again)(*inputs))
 
     return run
 
 
-_BY_ROWS = ("batch_norm", "group_norm", "instance_norm")
-"""Operations whose first argument always has rows that do not interact."""
+_BY_ROWS = ("batch_norm", "group_norm", "instance_norm", "linear")
+"""Operations whose first argument has rows that do not interact, if it has two dimensions."""
+
+
+def _is_by_rows(call: Call) -> bool:
+    if call.places != [0] or len(call.results) != 1:
+        return False
+    dims = call.values[0].tensor.ndim
+    return (dims > 0 and entry_by_entry(call)) or (dims > 1 and call.operation.name in _BY_ROWS)

@@ -35,6 +35,15 @@ def update(call: Call, origin: Value) -> Callable[[Chunk, list[Any]], list[Tenso
     columns = weight.mT.to(wide).contiguous()
     base = x.to(wide) @ columns
     base = base if bias is None else base + bias
+    held: list[Tensor] = []
+
+    def room(windows: int) -> Tensor | None:
+        """The same memory for every chunk: to be given new pages takes longer than to fill them."""
+        if torch.is_grad_enabled():
+            return None
+        if not held or len(held[0]) < windows:
+            held[:] = [base.new_empty(windows, *base.shape)]
+        return held[0][:windows]
 
     def run(chunk: Chunk, inputs: list[Any]) -> list[Tensor]:
         patch: Patch = inputs[0]
@@ -43,9 +52,10 @@ def update(call: Call, origin: Value) -> Callable[[Chunk, list[Any]], list[Tenso
         places = _in_a_row(patch, origin.known)
         moved = columns.index_select(0, numbered(places)).unflatten(0, places.shape)
         if places.shape[1] == 1:
-            found = torch.addcmul(base, change, moved)
+            found = torch.addcmul(base, change, moved, out=room(len(change)))
         else:
-            found = torch.baddbmm(base.expand(len(change), *base.shape), change, moved)
+            bases = base.expand(len(change), *base.shape)
+            found = torch.baddbmm(bases, change, moved, out=room(len(change)))
         return [found.to(call.results[0].dtype)]
 
     return run
