@@ -231,7 +231,7 @@ def describe(tree: Any) -> str:
 def _broken(score: Tensor) -> Tensor | None:
     """Which scores are NaN or infinite; ``None`` if it is known that none is."""
     # Cheap and nearly always enough; a sum that overflows is looked at entry by entry.
-    if concrete(score) and math.isfinite(score.detach().sum().item()):
+    if concrete(score) and math.isfinite(score.sum().item()):
         return None
     broken = ~torch.isfinite(score)
     seen = numbers(broken)

@@ -23,7 +23,7 @@ from attrib._outputs import (
     read_output,
     select,
 )
-from attrib._tree import leaves, tree_map
+from attrib._tree import copied, leaves, tree_map
 from attrib.errors import AttribTypeError
 from attrib.types import Attribute, Score, Tree
 
@@ -164,12 +164,12 @@ def contrast(f: Score, g: Score) -> Score:
     check_callable(f, "f", "pass a score")
     check_callable(g, "g", "pass a score")
     if not (isinstance(f, Batched) and isinstance(g, Batched)):
-        return lambda x, *args: f(x, *args) - g(x, *args)
+        return lambda x, *args: f(copied(x), *copied(args)) - g(x, *args)  # f may write to x
     own = len(f.rows.tensors)
 
     def difference(rows: Rows, x: Tree, *args: Any) -> Tensor:
         first, second = Rows(rows.tensors[:own], rows.length), Rows(rows.tensors[own:], rows.length)
-        return f.function(first, x, *args) - g.function(second, x, *args)
+        return f.function(first, copied(x), *copied(args)) - g.function(second, x, *args)
 
     return Batched(
         difference,

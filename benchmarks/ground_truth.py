@@ -204,6 +204,10 @@ LEFT_OUT: Mapping[str, Iterable[str]] = {
         *("check", "compare", "grad_and_score", "per_target", "progress", "upsample"),
         *("blur_path", "straight"),
     ),
+    "features and kernels of games": (
+        *("exponential_kernel", "pairwise", "patches", "slic", "superpixels", "tokens"),
+        *("windows", "words"),
+    ),
     "reducers": (
         *("estimate", "maximum", "mean", "minimum", "second_moment", "total", "variance"),
     ),

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, reduce
+from importlib import import_module
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,10 @@ from torch import Tensor, nn
 import attrib
 from attrib.types import Score
 
-__all__ = ["FUNCTIONS", "PLANTED", "Problem", "airport", "image", "table", "tokens"]
+__all__ = [
+    *("FUNCTIONS", "PLANTED", "Problem", "airport", "digits", "image", "marked_digits", "table"),
+    "tokens",
+]
 
 SIZE = 4096
 """How many rows of data the networks learn from."""
@@ -150,18 +155,13 @@ def table() -> Problem:
 def image() -> Problem:
     """A convolutional network that tells a plus from a cross in noise, beside a ring."""
     torch.manual_seed(0)
-    x, labels, places = _pictures(SIZE)
-    network = nn.Sequential(
-        *(nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU()),
-        *(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(12, 2)),
-    )
-    _train(network, x, labels, steps=600)
-    f = _margin(network, labels[:ROWS])
-    groups = attrib.games.patches(x, (2, 2))
-    return Problem(
-        *(f, x[:ROWS], torch.zeros(1, 14, 14), places[:ROWS], x[64:80]),
-        *(groups, int(groups.max()) + 1, "network.3", 2),
-    )
+    return _of_pictures(*_pictures(SIZE))
+
+
+def digits() -> Problem:
+    """A convolutional network that tells two watermarks apart, in the corners of real digits."""
+    torch.manual_seed(0)
+    return _of_pictures(*marked_digits(SIZE))
 
 
 def tokens() -> Problem:
@@ -196,6 +196,7 @@ FUNCTIONS: dict[str, Callable[[], Problem]] = {
 PLANTED: dict[str, Callable[[], Problem]] = {
     "table": cache(table),
     "image": cache(image),
+    "digits": cache(digits),
     "tokens": cache(tokens),
 }
 """Networks of which it is known what matters; the truth is where it is."""
@@ -203,6 +204,21 @@ PLANTED: dict[str, Callable[[], Problem]] = {
 
 def _of_function(f: Score, x: Tensor, baseline: Tensor, truth: Tensor) -> Problem:
     return Problem(f, x, baseline, truth, baselines=baseline[None], players=x.shape[-1])
+
+
+def _of_pictures(x: Tensor, labels: Tensor, places: Tensor) -> Problem:
+    """A convolutional network that learns labels of pictures, and where the reason for them is."""
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU()),
+        *(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(12, 2)),
+    )
+    _train(network, x, labels, steps=600)
+    f = _margin(network, labels[:ROWS])
+    groups = attrib.games.patches(x, (2, 2))
+    return Problem(
+        *(f, x[:ROWS], torch.zeros(1, 14, 14), places[:ROWS], x[64:80]),
+        *(groups, int(groups.max()) + 1, "network.3", 2),
+    )
 
 
 def _generator() -> torch.Generator:
@@ -274,6 +290,23 @@ def _pictures(count: int) -> tuple[Tensor, Tensor, Tensor]:
             if shape is not ring:
                 places[row, rows, columns] = True
     return x, labels, places
+
+
+def marked_digits(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Handwritten digits with a small plus or cross in one of the corners, whatever the digit is;
+    which of the two it is, and where (needs scikit-learn)."""
+    datasets: Any = import_module("sklearn.datasets")
+    small = torch.from_numpy(datasets.load_digits().images).float()[:, None] / 16
+    pictures = F.interpolate(small, (14, 14), mode="bilinear")[torch.randint(len(small), (count,))]
+    plus = torch.tensor([[0.0, 1, 0], [1, 1, 1], [0, 1, 0]])
+    labels, corners = torch.randint(0, 2, (count,)), torch.randint(0, 4, (count,))
+    marks = torch.stack([plus, (torch.eye(3) + torch.eye(3).flip(0)).clamp(max=1)])[labels]
+    rows, columns = 11 * (corners // 2), 11 * (corners % 2)
+    inside = torch.arange(14) - rows[:, None], torch.arange(14) - columns[:, None]
+    down, right = (((place >= 0) & (place < 3)) for place in inside)
+    places = down[:, :, None] & right[:, None, :]
+    pictures[:, 0][places] = marks.flatten()
+    return pictures, labels, places
 
 
 def _train(network: nn.Module, x: Tensor, labels: Tensor, steps: int) -> None:

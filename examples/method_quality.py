@@ -30,10 +30,10 @@ from reviewer import (
     train_head,
 )
 
-TRAIN, TEST, EXPLAINED = 800, 200, 8  # reviews
-LONGEST = 80  # letters of a review that is explained
+TRAIN, TEST, EXPLAINED = 800, 100, 8  # reviews
+LONGEST = 60  # letters of a review that is explained
 SIZE = 0.03  # the standard deviation of the noise, and the radius of the box
-DRAWS = 8
+DRAWS, MOVES = 8, 3  # of the noise, and in the box
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def main() -> None:
 def methods(f: Any, embeddings: Tensor) -> dict[str, Any]:
     """Return attribution functions whose numbers are in units of the logit."""
     # Without a generator of its own it meets the same noise at every call: only x moves it.
-    smooth = attrib.smooth_grad(attrib.saliency(f), SIZE, samples=6)
+    smooth = attrib.smooth_grad(attrib.saliency(f), SIZE, samples=4)
     return {
         "input x gradient": attrib.input_x_gradient(f),
         "input x smooth gradient": lambda x, mask: x * smooth(x, mask),
@@ -85,12 +85,12 @@ def columns(f: Any, embeddings: Tensor) -> dict[str, Callable[[Any], Any]]:
             f, a, noise(), samples=DRAWS, form="global"
         ),
         "infidelity, hidden tokens": lambda a: metrics.infidelity(
-            f, a, metrics.hiding(hidden, generator=torch.Generator().manual_seed(0)), samples=16
+            f, a, metrics.hiding(hidden, generator=torch.Generator().manual_seed(0)), samples=12
         ),
         "max-sensitivity": lambda a: metrics.max_sensitivity(
             a,
             attrib.perturb.uniform(SIZE, generator=torch.Generator().manual_seed(1)),
-            samples=DRAWS,
+            samples=MOVES,
         ),
     }
 

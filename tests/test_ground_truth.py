@@ -120,11 +120,29 @@ def test_every_public_method_has_a_row_or_a_reason() -> None:
     left_out = {name for names in LEFT_OUT.values() for name in names}
     public = {
         name
-        for name in attrib.__all__
-        if inspect.isfunction(getattr(attrib, name)) and name == name.lower()
+        for module in (attrib, attrib.games)
+        for name in module.__all__
+        if inspect.isfunction(getattr(module, name)) and name == name.lower()
     }
-    assert public == (set(METHODS) - {"svarm"}) | left_out
+    assert public == set(METHODS) | left_out
     assert not left_out & set(METHODS)
+    said = PAGE.read_text("utf-8").split("## Left out")[1]
+    assert all(reason in said for reason in LEFT_OUT)
+
+
+def test_marked_digits_are_digits_but_for_the_mark_which_is_of_any_digit() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    torch.manual_seed(0)
+    x, labels, places = truths.marked_digits(512)
+    assert places.sum((-2, -1)).eq(9).all() and x.shape == (512, 1, 14, 14)
+    assert x[:, 0][places].view(512, 9).sum(-1).eq(5).all()  # five pixels of nine are drawn
+    centres = x[:, 0][places].view(512, 3, 3)
+    assert torch.equal(centres[:, 0, 0] == 1, labels == 1)  # a cross has corners
+    torch.manual_seed(0)
+    digit = torch.randint(1797, (512,))
+    whole = torch.from_numpy(datasets.load_digits().images).float()[digit, None] / 16
+    whole = torch.nn.functional.interpolate(whole, (14, 14), mode="bilinear")
+    assert torch.equal(x[:, 0][~places], whole[:, 0][~places])
 
 
 def test_the_page_has_a_row_for_every_method() -> None:

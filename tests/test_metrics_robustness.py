@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
-from torch import Tensor
+from torch import Tensor, nn
 
 import attrib
 from attrib import metrics
@@ -158,6 +158,28 @@ def test_what_does_not_move_is_divided_by_eps() -> None:
 
 
 # --- calling --------------------------------------------------------------------------------------
+
+
+def test_a_module_sees_all_draws_as_one_batch() -> None:
+    """`torch.vmap` could not trace this one."""
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(3, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gru(x)[1][-1]
+
+    model, x = Recurrent().double(), torch.rand(4, 5, 3, dtype=torch.float64)
+
+    def measure(**options: Any) -> Tensor:
+        noise = attrib.perturb.gaussian(0.1, generator=torch.Generator().manual_seed(0))
+        square = attrib.saliency(lambda x: x.pow(3).sum((-2, -1)))
+        return metrics.relative_output_stability(square, model, noise, **options)(x)
+
+    with torch.no_grad():
+        torch.testing.assert_close(measure(), measure(chunk_size=1), rtol=1e-12, atol=0)
 
 
 def test_further_arguments_go_to_the_attribution() -> None:

@@ -278,6 +278,11 @@ def test_linearity_of_modules_uses_their_difference() -> None:
         ),
         (lambda: metrics.parameter_randomisation(1, perceptron()), "method.type"),
         (lambda: metrics.random_logit(lambda c: c, classes=1), "classes.range"),
+        (lambda: class_test("two"), "target.type"),
+        (lambda: class_test(True), "target.type"),
+        (lambda: class_test(torch.zeros(2)), "target.type"),
+        (lambda: class_test(torch.zeros(3, dtype=torch.long)), "target.shape"),
+        (lambda: metrics.random_logit(lambda c: torch.sin, classes=2)(None, 0), "x.type"),
         (lambda: metrics.agreement(lambda x: x, lambda x: x, similarity=1), "similarity.type"),
         (lambda: metrics.dummy(unused=torch.ones(3)), "unused.type"),
         (
@@ -298,6 +303,10 @@ def test_bad_arguments_are_refused(make: Any, code: str) -> None:
     with pytest.raises(attrib.AttribError) as error:
         make()
     assert error.value.code == code
+
+
+def class_test(index: Any) -> Tensor:
+    return metrics.random_logit(lambda c: torch.sin, classes=2)(torch.zeros(2, 3), index)
 
 
 MASK = torch.zeros(3, dtype=torch.bool)

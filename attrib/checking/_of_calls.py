@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib._batched import Batched, stacked
+from attrib._batched import Batched
 from attrib._tree import differentiable, leaf_names, leaves, length, tree_map
 from attrib.checking._report import Counterexample
 from attrib.checking._state import attempt
@@ -29,7 +29,7 @@ from attrib.checking._subject import (
     steady,
 )
 from attrib.metrics import completeness as completeness_gap
-from attrib.metrics._calling import unfolded
+from attrib.metrics._calling import at_points
 from attrib.types import Score, Tree
 
 __all__ = [
@@ -87,11 +87,12 @@ def determinism(subject: Subject) -> Outcome:
     outcome = difference(subject, *filled)
     if outcome.gap == 0 and _takes(subject.method, "generator"):
         device = subject.score.device
-        first, second = (
-            attributed(subject, subject.f, generator=torch.Generator(device).manual_seed(0))
-            for _ in range(2)
-        )
-        outcome = difference(subject, second, first)
+
+        def seeded() -> Tree:
+            generator = torch.Generator(device).manual_seed(0)
+            return attributed(subject, subject.f, generator=generator)
+
+        outcome = difference(subject, seeded(), seeded())
     if outcome.gap > 0:
         return outcome._replace(
             note="a generator that the method keeps is advanced by every call; without one, draw "
@@ -280,7 +281,7 @@ def _need_vmap(subject: Subject) -> None:
 
 def _mapped(subject: Subject, function: Callable[..., Any], *points: Tree) -> Tree:
     """`torch.vmap` of a function, in which all points see the same random numbers."""
-    over = stacked(unfolded(function), same_draws=True)
+    over = at_points(function, 0, same_draws=True)
     return steady(over, subject.restore)(*points)
 
 

@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib._batched import baseline_of
+from attrib._batched import baseline_of, stacked
 from attrib._checks import check_callable, describe
 from attrib._tree import features, leaves
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Attribute, Measure, Tree
 
 __all__ = [
+    "at_points",
     "check_attribution",
     "check_batch_dims",
     "check_tensors",
     "explaining",
     "featurewise",
     "given_or_made",
-    "unfolded",
 ]
 
 
@@ -140,10 +140,15 @@ def check_batch_dims(parts: list[Tensor], batch_dims: int) -> None:
         )
 
 
-def unfolded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of one example, which has no batch dimension to fold others into."""
+def at_points(
+    function: Callable[..., Any], batch_dims: int, *shared: Any, same_draws: bool = False
+) -> Callable[..., Any]:
+    """`attrib._batched.stacked`, also of a function of one example.
+
+    That has no batch dimension into which other points could be folded.
+    """
 
     def alone(x: Tree, *args: Any) -> Any:
         return function(x, *args)
 
-    return alone
+    return stacked(function if batch_dims else alone, *shared, same_draws=same_draws)

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib._checks import check_baseline, check_callable, check_count, check_input, describe
+from attrib._checks import (
+    check_baseline,
+    check_callable,
+    check_count,
+    check_input,
+    check_values,
+    describe,
+)
 from attrib._tree import differentiable, features, leaves, leaves_for, tree_map
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.gradient import score_of
@@ -301,7 +308,9 @@ def _completeness(
         pairs = zip(leaves(attribution), leaves(x), strict=False)
         integers = any(p is not None and not differentiable(a) for p, a in pairs)
         start = check_baseline(baseline, x, integers=integers)
-        rise = score(x, *args) - score(tree_map(lambda b, a: b.expand(a.shape), start, x), *args)
+        full, known = check_values(score(x, *args))
+        least = score(tree_map(lambda b, a: b.expand(a.shape), start, x), *args)
+        rise = full - check_values(least, known=known)[0]
         parts = check_attribution(attribution, x, rise.shape)
         summed = [wide(features(p, rise.ndim)).sum(-1) for p in parts if p is not None]
         return compared((torch.stack(summed).sum(0) - rise).to(rise.dtype), rise)

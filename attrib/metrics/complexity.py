@@ -42,8 +42,8 @@ def sparseness(attribute: Attribute | None = None, *, batch_dims: int = 1) -> Me
         AttribError: If the attribution is not a tree of tensors with a batch.
 
     References:
-        Chalasani, Chen, Chowdhury, Jha & Wu (2020), https://arxiv.org/abs/1810.06583;
-        Hurley & Rickard (2009), https://arxiv.org/abs/0811.4706
+        Chalasani, Chen, Chowdhury, Jha & Wu (2020), "Gini index",
+        https://arxiv.org/abs/1810.06583; Hurley & Rickard (2009), https://arxiv.org/abs/0811.4706
 
     Example:
         >>> import torch
@@ -152,17 +152,9 @@ def effective_complexity(
     loss = inherit(score_of(f), squared)
 
     def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
-        full = score_of(f)(x, *args)
-        v = game(
-            loss,
-            x,
-            baseline,
-            full,
-            *args,
-            groups=groups,
-            interventional=interventional,
-            chunk_size=chunk_size,
-        )
+        task: Any = {"groups": groups, "chunk_size": chunk_size, "interventional": interventional}
+        full = game(f, x, baseline, *args, **task).full
+        v = game(loss, x, baseline, full, *args, **task)
         values = player_values(attribution, v)
         points = inserted(ranks_of(values.abs()), range(v.players + 1))
         losses = scores_of(v.over(points), values)

@@ -105,7 +105,7 @@ def sensitivity_n(
         AttribError: As for `faithfulness_correlation`.
 
     References:
-        Ancona, Ceolini, Oztireli & Gross (2018), https://arxiv.org/abs/1711.06104
+        Ancona, Ceolini, Oztireli & Gross (2018), "sensitivity-n", https://arxiv.org/abs/1711.06104
 
     Example:
         >>> import torch

@@ -137,7 +137,7 @@ def deletion(
         AttribError: As for `curve`.
 
     References:
-        Petsiuk, Das & Saenko (2018), https://arxiv.org/abs/1806.07421
+        Petsiuk, Das & Saenko (2018), "deletion", https://arxiv.org/abs/1806.07421
 
     Example:
         >>> import torch
@@ -177,7 +177,7 @@ def insertion(
         AttribError: As for `curve`.
 
     References:
-        Petsiuk, Das & Saenko (2018), https://arxiv.org/abs/1806.07421
+        Petsiuk, Das & Saenko (2018), "insertion", https://arxiv.org/abs/1806.07421
 
     Example:
         >>> import torch
@@ -260,7 +260,7 @@ def deletion_gap(
         AttribError: As for `curve`.
 
     References:
-        Schulz, Sixt, Tombari & Landgraf (2020), https://arxiv.org/abs/2001.00396
+        Schulz, Sixt, Tombari & Landgraf (2020), "degradation", https://arxiv.org/abs/2001.00396
 
     Example:
         >>> import torch

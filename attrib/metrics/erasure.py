@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib._checks import check_baseline, check_callable, check_count, check_input, check_number
+from attrib._checks import (
+    check_baseline,
+    check_callable,
+    check_count,
+    check_input,
+    check_number,
+    check_values,
+)
 from attrib._map import ChunkSize, check_chunk_size
 from attrib._tree import differentiable, flatten, leaves, unflatten
 from attrib.games.game import game
@@ -219,10 +226,12 @@ def average_increase(f: Score, attribute: Attribute | None = None) -> Measure:
         >>> average_increase(lambda x: -x[..., 0])(x, x)
         tensor(1.)
     """
-    return named(
-        "average_increase",
-        _behind_map(f, attribute, lambda full, seen: (full < seen).to(full.dtype)),
-    )
+
+    def rising(full: Tensor, seen: Tensor) -> Tensor:
+        rise = seen - full
+        return torch.where(rise.isnan(), rise, (rise > 0).to(rise.dtype))
+
+    return named("average_increase", _behind_map(f, attribute, rising))
 
 
 def _erased(
@@ -256,7 +265,7 @@ def _behind_map(
     def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
         check_input(x, gradients=False)
         starts = leaves(check_baseline(baseline, x))
-        full = score(x, *args)
+        full, known = check_values(score(x, *args))
         parts = check_attribution(attribution, x, full.shape)
         rows = featurewise(attribution, full.ndim)
         low, high = rows.amin(-1), rows.amax(-1)
@@ -265,7 +274,7 @@ def _behind_map(
             if part is None or not differentiable(leaf):
                 return leaf
             down, up = (
-                end.reshape(*full.shape, *(1 for _ in part.shape[full.ndim :]))
+                end.reshape((*full.shape, *(1 for _ in part.shape[full.ndim :])))
                 for end in (low, high)
             )
             seen = ratio(part - down, up - down)
@@ -273,6 +282,7 @@ def _behind_map(
 
         spec = flatten(x)[1]
         each = zip(parts, leaves(x), starts, strict=True)
-        return compared(full, score(unflatten(spec, [shown(*e) for e in each]), *args))
+        seen = score(unflatten(spec, [shown(*e) for e in each]), *args)
+        return compared(full, check_values(seen, known=known)[0])
 
     return given_or_made(attribute, measure)

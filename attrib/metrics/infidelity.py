@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from attrib._batched import stacked
 from attrib._checks import (
     check_baseline,
     check_callable,
@@ -26,7 +25,7 @@ from attrib.games._coalitions import random_rows
 from attrib.games.game import Game, game
 from attrib.games.groups import Groups
 from attrib.gradient import score_of
-from attrib.metrics._calling import check_attribution, check_tensors, given_or_made, unfolded
+from attrib.metrics._calling import at_points, check_attribution, check_tensors, given_or_made
 from attrib.metrics._direction import named
 from attrib.metrics._hiding import check_groups, player_values
 from attrib.metrics._statistics import ratio, residual_of, wide
@@ -74,6 +73,17 @@ def hiding(
 
     Raises:
         AttribError: If an argument is not what it should be.
+
+    References:
+        Yeh, Hsieh, Suggala, Inouye & Ravikumar (2019), section 2, perturbations to a baseline of
+        random subsets, https://arxiv.org/abs/1901.09392
+
+    Example:
+        >>> import torch
+        >>> f = lambda x: x @ torch.tensor([1.0, 2.0])
+        >>> measure = infidelity(f, None, hiding(share=1.0))
+        >>> measure(torch.tensor([[1.0, 1.0]]), torch.ones(1, 2))
+        tensor([1.])
     """
     Stream(generator)
     return Hiding(check_groups(groups), check_number(share, "share", most=1.0), generator)
@@ -154,7 +164,7 @@ def infidelity(
             start = check_baseline(baseline, x) if form == "global" else None
             points, score = drawn(draw, x, samples, _point), score_of(f, own=True)
             full, _ = check_values(score(copied(x), *args))
-            over = stacked(score if full.ndim else unfolded(score), *args)
+            over = at_points(score, full.ndim, *args)
             pairs = map_chunks(
                 _comparing(attribution, x, start, full, over),
                 points,

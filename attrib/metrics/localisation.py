@@ -41,7 +41,7 @@ def pointing_game(
         AttribValueError: If the mask does not fit the attribution.
 
     References:
-        Zhang, Bargal, Lin, Brandt, Shen & Sclaroff (2018),
+        Zhang, Bargal, Lin, Brandt, Shen & Sclaroff (2018), "pointing game",
         https://arxiv.org/abs/1608.00507
 
     Example:
@@ -121,7 +121,8 @@ def relevance_rank(attribute: Attribute | None = None, *, batch_dims: int = 1) -
 
     def rank(values: Tensor, inside: Tensor, space: torch.Size) -> Tensor:
         size = inside.sum(-1)
-        return (inside & (ranks_of(values) < size.unsqueeze(-1))).sum(-1) / size
+        found = inside & (ranks_of(values) < size.unsqueeze(-1))
+        return _share(found, size, values)
 
     return named("relevance_rank", _located(attribute, batch_dims, rank))
 
@@ -142,7 +143,7 @@ def top_k(attribute: Attribute | None = None, *, k: int, batch_dims: int = 1) ->
         AttribError: As for `pointing_game`.
 
     References:
-        Theiner, Mueller-Budack & Ewerth (2022), https://arxiv.org/abs/2104.14995
+        Theiner, Mueller-Budack & Ewerth (2022), "top-k intersection", https://arxiv.org/abs/2104.14995
 
     Example:
         >>> import torch
@@ -156,7 +157,7 @@ def top_k(attribute: Attribute | None = None, *, k: int, batch_dims: int = 1) ->
             raise AttribValueError(
                 f"k: too large, got {count} for {values.shape[-1]} entries", code="k.range"
             )
-        return (inside & (ranks_of(values) < count)).sum(-1) / count
+        return _share(inside & (ranks_of(values) < count), count, values)
 
     return named("top_k", _located(attribute, batch_dims, among))
 
@@ -191,7 +192,7 @@ def iou(
 
     def overlap(values: Tensor, inside: Tensor, space: torch.Size) -> Tensor:
         large = (values >= share * values.amax(-1, keepdim=True)) & (values > 0)
-        return (large & inside).sum(-1) / (large | inside).sum(-1)
+        return _share(large & inside, (large | inside).sum(-1), values)
 
     return named("iou", _located(attribute, batch_dims, overlap))
 
@@ -213,6 +214,12 @@ def _located(
         return found.where(~values.flatten(batch_dims).isnan().any(-1), torch.nan)
 
     return explaining(attribute, measure, data=1)
+
+
+def _share(found: Tensor, whole: Tensor | int, values: Tensor) -> Tensor:
+    """The number of entries that are true by another number, in the precision of the attribution,
+    not in that which torch takes for a quotient of integers."""
+    return found.sum(-1).to(values.dtype) / whole
 
 
 def _aligned(attribution: Any, mask: Any, batch_dims: int) -> tuple[Tensor, Tensor]:

@@ -14,14 +14,15 @@ from torch import Tensor
 from attrib._checks import check_callable, check_choice, check_count, check_input, check_number
 from attrib._map import ChunkSize, Points, check_chunk_size
 from attrib._transforms import concrete
+from attrib._tree import tree_map
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games.game import game
 from attrib.games.groups import patches
 from attrib.metrics._calling import given_or_made
 from attrib.metrics._direction import named
 from attrib.metrics._hiding import player_values, ranks_of, removed, scores_of
-from attrib.perturb import Stream, fork
-from attrib.types import Attribute, Measure, Score
+from attrib.perturb import Stream, drawn, fork, gaussian
+from attrib.types import Attribute, Measure, Score, Tree
 
 __all__ = ["linear_imputation", "road"]
 
@@ -70,8 +71,16 @@ def road(
         ImportError: If SciPy is not installed.
 
     References:
-        Rong, Leemann, Borisov, Kasneci & Kasneci (2022),
+        Rong, Leemann, Borisov, Kasneci & Kasneci (2022), "remove and debias",
         https://arxiv.org/abs/2202.00449
+
+    Example:
+        >>> import torch
+        >>> centre = lambda x: x[..., 0, 1, 1]
+        >>> x, attribution = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
+        >>> x[..., 1, 1] = attribution[..., 1, 1] = 1.0
+        >>> road(centre, shares=[0.0, 0.1], noise=0.0)(attribution, x)
+        tensor([0.5000])
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
     parts = [check_number(share, "shares", most=1.0) for share in shares]
@@ -87,17 +96,13 @@ def road(
         # A pixel at least is left to impute from.
         counts = [min(round(part * v.players), v.players - 1) for part in parts]
         kept = removed(ranks_of(values, largest_first=order == "most"), counts)
-        stream = Stream(fork(generator))
+        grain = drawn(gaussian(scale, generator=fork(generator)), torch.zeros_like(x), kept.total)
 
-        def take(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        def take(start: int, stop: int) -> tuple[Tensor, Tree]:
             present = kept.take(start, stop)
             missing = ~present.unflatten(-1, x.shape[-2:])
             filled = linear_imputation(x.detach().expand(stop - start, *x.shape), missing)
-            grain = [
-                torch.randn(x.shape, generator=stream.on(x.device), dtype=x.dtype, device=x.device)
-                for _ in range(start, stop)
-            ]
-            return present, filled + scale * torch.stack(grain)
+            return present, tree_map(torch.add, filled, grain.take(start, stop))
 
         pairs = v.over_pairs(Points(kept.total, take))
         return scores_of(pairs, values).mean(0)
@@ -128,6 +133,12 @@ def linear_imputation(x: Tensor, missing: Tensor) -> Tensor:
     References:
         Rong, Leemann, Borisov, Kasneci & Kasneci (2022), "noisy linear imputation",
         https://arxiv.org/abs/2202.00449
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[[1.0, 2.0, 3.0]]])
+        >>> linear_imputation(x, torch.tensor([[False, True, False]]))
+        tensor([[[1., 2., 3.]]])
     """
     _check_images(x)
     if missing.dtype != torch.bool or missing.shape != (*x.shape[:-3], *x.shape[-2:]):
@@ -146,7 +157,7 @@ def linear_imputation(x: Tensor, missing: Tensor) -> Tensor:
         "image channel row column -> (image row column) channel",
     ).numpy()
     holes: Any = missing.to("cpu").reshape(-1, height, width).numpy()
-    filled = torch.as_tensor(_solved(images, holes))
+    filled = torch.as_tensor(_solved(images, holes), device="cpu")
     filled = rearrange(
         filled,
         "(image row column) channel -> image channel row column",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from attrib._map import ChunkSize
 from attrib.metrics._direction import named
-from attrib.metrics._moving import Compare, compared, differences, floating
+from attrib.metrics._moving import Look, Seen, compared, differences, floating
 from attrib.metrics._statistics import Norm, check_norm, norm_of, ratio
 from attrib.reducers import maximum, mean
-from attrib.types import Attribute, Measure, Perturb, Reducer, Tree
+from attrib.types import Attribute, Measure, Perturb, Reducer
 
 __all__ = ["average_sensitivity", "local_lipschitz", "max_sensitivity"]
 
@@ -152,17 +150,15 @@ def local_lipschitz(
     """
     unit = check_norm(norm)
 
-    def slope(x: Tree, args: tuple[Any, ...], base: list[Tensor]) -> Compare:
-        def compare(points: Tree, found: list[Tensor], dims: int) -> Tensor:
-            moved = norm_of(differences(floating(points), floating(x)), dims, unit)
-            far = norm_of(differences(found, base), dims, unit)
-            return torch.where(moved == 0, 0, far / torch.where(moved == 0, 1, moved))
+    def slope(here: Seen, there: Seen, dims: int) -> Tensor:
+        moved = norm_of(differences(there.beside, here.beside), dims, unit)
+        far = norm_of(differences(there.found, here.found), dims, unit)
+        return torch.where(moved == 0, 0, far / torch.where(moved == 0, 1, moved))
 
-        return compare
-
+    inputs: Look = lambda args: floating
     return named(
         "local_lipschitz",
-        compared(attribute, perturb, slope, samples, batch_dims, chunk_size, maximum),
+        compared(attribute, perturb, inputs, slope, samples, batch_dims, chunk_size, maximum),
     )
 
 
@@ -178,13 +174,9 @@ def _sensitivity(
 ) -> Measure:
     unit = check_norm(norm)
 
-    def distance(x: Tree, args: tuple[Any, ...], base: list[Tensor]) -> Compare:
-        size = norm_of(base, batch_dims, unit) if relative else None
+    def distance(here: Seen, there: Seen, dims: int) -> Tensor:
+        far = norm_of(differences(there.found, here.found), dims, unit)
+        return ratio(far, norm_of(here.found, dims - 1, unit)) if relative else far
 
-        def compare(points: Tree, found: list[Tensor], dims: int) -> Tensor:
-            far = norm_of(differences(found, base), dims, unit)
-            return far if size is None else ratio(far, size)
-
-        return compare
-
-    return compared(attribute, perturb, distance, samples, batch_dims, chunk_size, reduce)
+    nothing: Look = lambda args: lambda points: None
+    return compared(attribute, perturb, nothing, distance, samples, batch_dims, chunk_size, reduce)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib._batched import stacked
-from attrib._checks import check_callable, check_count, describe
+from attrib._checks import check_callable, check_count, check_input, describe
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._tree import leaves
 from attrib.errors import AttribTypeError, AttribValueError
@@ -52,7 +52,7 @@ def agreement(
         AttribError: If an argument is not what it should be.
 
     References:
-        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018),
+        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018), "data randomization test",
         https://arxiv.org/abs/1810.03292
 
     Example:
@@ -121,8 +121,8 @@ def parameter_randomisation(
         AttribError: If an argument is not what it should be.
 
     References:
-        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018),
-        https://arxiv.org/abs/1810.03292
+        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018), "model parameter randomization
+        test", https://arxiv.org/abs/1810.03292
 
     Example:
         >>> import torch, attrib
@@ -248,7 +248,7 @@ def random_logit(
         AttribError: If an argument is not what it should be.
 
     References:
-        Sixt, Granz & Landgraf (2020), https://arxiv.org/abs/1912.09818
+        Sixt, Granz & Landgraf (2020), "random logit", https://arxiv.org/abs/1912.09818
 
     Example:
         >>> import torch, attrib
@@ -269,9 +269,10 @@ def random_logit(
     Stream(generator)
 
     def measure(x: Tree, index: Any, *args: Any) -> Tensor:
+        check_input(x)
         first = next(leaf for leaf in leaves(x) if leaf is not None)
         batch = first.shape[:batch_dims]
-        own = torch.as_tensor(index, device=first.device).expand(batch)
+        own = _classes(index, batch, first.device)
         step = torch.randint(
             1,
             classes,
@@ -284,6 +285,27 @@ def random_logit(
         return similarity(one, other)
 
     return named("random_logit", measure)
+
+
+def _classes(index: Any, batch: torch.Size, device: torch.device) -> Tensor:
+    """The class of every example."""
+    if isinstance(index, Tensor):
+        whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    else:
+        whole = hasattr(index, "__index__") and not isinstance(index, bool)
+    if not whole:
+        raise AttribTypeError(
+            f"index: must be an integer or a LongTensor, got {describe(index)}; pass the class, or "
+            "a class per example",
+            code="target.type",
+        )
+    if isinstance(index, Tensor) and index.shape not in ((), batch):
+        raise AttribValueError(
+            f"index: must be one class or one per example, got shape {tuple(index.shape)} for "
+            f"{tuple(batch)}",
+            code="target.shape",
+        )
+    return torch.as_tensor(index, device=device).expand(batch)
 
 
 def _forgetful(

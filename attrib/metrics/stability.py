@@ -6,15 +6,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from attrib._batched import stacked
+from attrib._batched import inherit
 from attrib._checks import check_callable, check_number
 from attrib._map import ChunkSize
+from attrib._tree import copied
+from attrib.metrics._calling import at_points
 from attrib.metrics._direction import named
-from attrib.metrics._moving import Compare, compared, differences, floating
+from attrib.metrics._moving import Seen, compared, differences, floating
 from attrib.metrics._statistics import Norm, check_norm, norm_of, ratio
 from attrib.reducers import maximum
+from attrib.scores import batched
 from attrib.types import Attribute, Measure, Perturb, Tree
 
 __all__ = [
@@ -211,28 +214,41 @@ def _stability(
     unit, least = check_norm(norm), check_number(eps, "eps", exclusive=True)
     if predict is not None:
         check_callable(predict, "predict", "pass a function of x that returns the class")
+    look = None if seen is None else _on_copies(seen)
+    judge = None if predict is None else _on_copies(predict)
 
-    def share(x: Tree, args: tuple[Any, ...], base: list[Tensor]) -> Compare:
-        before = floating(x if seen is None else seen(x, *args))
-        label = None if predict is None else predict(x, *args)
-        look = None if seen is None else stacked(seen, *args)
-        judge = None if predict is None else stacked(predict, *args)
+    def beside(args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
+        over = floating if look is None else at_points(look, batch_dims, *args)
+        classes = None if judge is None else at_points(judge, batch_dims, *args)
+        return lambda points: (floating(over(points)), classes and classes(points))
 
-        def compare(points: Tree, found: list[Tensor], dims: int) -> Tensor:
-            after = floating(points if look is None else look(points))
-            moved = differences(after, before)
-            if relative:
-                moved = [ratio(d, b, least) for d, b in zip(moved, before, strict=True)]
-            changes = [
-                ratio(d, b, least) for d, b in zip(differences(found, base), base, strict=True)
-            ]
-            result = norm_of(changes, dims, unit) / norm_of(moved, dims, unit).clamp_min(least)
-            return result if judge is None else result.where(judge(points) == label, -math.inf)
-
-        return compare
+    def share(here: Seen, there: Seen, dims: int) -> Tensor:
+        (before, label), (after, found) = here.beside, there.beside
+        moved = differences(after, before)
+        if relative:
+            moved = _relative(moved, before, least)
+        changes = _relative(differences(there.found, here.found), here.found, least)
+        result = norm_of(changes, dims, unit) / norm_of(moved, dims, unit).clamp_min(least)
+        return result if label is None else result.where(found == label, -math.inf)
 
     def reduce(chunks: Any) -> Tensor:
         found = maximum(chunks)
         return found.masked_fill(found == -math.inf, math.nan)
 
-    return compared(attribute, perturb, share, samples, batch_dims, chunk_size, reduce)
+    return compared(attribute, perturb, beside, share, samples, batch_dims, chunk_size, reduce)
+
+
+def _relative(changes: list[Tensor], units: list[Tensor], least: float) -> list[Tensor]:
+    return [ratio(change, unit, least) for change, unit in zip(changes, units, strict=True)]
+
+
+def _on_copies(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of copies, which a model may write to; the rows of a module do not interact."""
+
+    def method(function: Callable[..., Any]) -> Callable[..., Any]:
+        def on_copies(x: Tree, *args: Any) -> Any:
+            return function(copied(x), *copied(args))
+
+        return on_copies
+
+    return inherit(batched(function) if isinstance(function, nn.Module) else function, method)

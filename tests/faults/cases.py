@@ -209,8 +209,7 @@ def _broken(rows: slice) -> Callable[[Method, Any], Any]:
 
 
 def _reports(m: Method) -> tuple[type[Warning], ...]:
-    silent = m.name in ("completeness", "attention_rollout")
-    return () if silent else (attrib.NonFiniteWarning,)
+    return () if m.name == "attention_rollout" else (attrib.NonFiniteWarning,)
 
 
 for _value in (math.nan, math.inf, -math.inf):
@@ -248,9 +247,7 @@ add(
     ),
     lambda m: Equals(lambda m: plain(), then=_broken(slice(1, 2)), warns=_reports(m)),
     # Baselines that all examples share are rows of their own, and have places of their own.
-    lambda m: (
-        m.name not in ("grad_and_score", "completeness", "expected deep_lift", "attention_rollout")
-    ),
+    is_not("grad_and_score", "expected deep_lift", "attention_rollout"),
 )
 add(
     "values",
