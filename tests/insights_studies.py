@@ -254,6 +254,12 @@ def regression_study() -> Study:
     )
 
 
+def bare_regression_study() -> Study:
+    study = regression_study()
+    data = [row for row, _ in study.data]
+    return Study(models=study.models, data=data, features=study.features, name="bare numbers")
+
+
 def binary_study() -> Study:
     torch.manual_seed(0)
     data = [(row, int(row[0] > 0)) for row in torch.randn(12, 3)]
@@ -413,6 +419,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
     "series": series_study,
     "modal": modal_study,
     "regression": regression_study,
+    "bare_regression": bare_regression_study,
     "binary": binary_study,
     "slow": slow_study,
     "broken": broken_study,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import logging
@@ -23,6 +24,7 @@ from attrib import insights
 from attrib.insights import app
 from attrib.insights import server as module
 from attrib.insights.server import Server
+from attrib.insights.shapes import SHAPES
 from insights_asking import TOKEN, ask, http, request, serving
 
 KEPT = 0  # a sample that the broken model takes
@@ -46,6 +48,25 @@ def test_it_listens_on_loopback_only(server: Server) -> None:
     mine = [line.split()[1] for line in listening if line.split()[3] == "0A"]
     addresses = {a.split(":")[0] for a in mine if int(a.split(":")[1], 16) == server.port}
     assert addresses == {"0100007F"}  # 127.0.0.1, in the order of the bytes in memory
+
+
+def test_the_other_loopback_address_needs_no_warning() -> None:
+    try:
+        running = insights.serve(insights_studies.table, host="::1", token=TOKEN)
+    except ValueError:
+        pytest.skip("this machine has no IPv6")
+    with running, socket.create_connection(("::1", running.port), timeout=10) as connection:
+        assert running.url.startswith(f"http://[::1]:{running.port}/#")
+        own = f"[::1]:{running.port}"
+        message = request(running.port, body={"type": "init"}, host=own, origin=f"http://{own}")
+        connection.sendall(message)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        listening = [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+        mine = [line[1] for line in listening if line[3] == "0A"]
+        address = "0" * 24 + "01000000"
+        assert [one for one in mine if int(one[-4:], 16) == running.port] == [
+            f"{address}:{running.port:04X}"
+        ]
 
 
 def test_another_address_warns_and_still_wants_the_token() -> None:
@@ -96,6 +117,9 @@ def test_names_of_this_machine_are_known(server: Server, host: str) -> None:
         "http://127.0.0.1:1",
         "http://localhost:{port}",
         "file://",
+        "https://127.0.0.1:{port}",
+        "http://[",
+        "http://127.0.0.1:{port}/",
         "https://127.0.0.1:{port}.evil.example",
     ],
 )
@@ -169,12 +193,17 @@ def test_messages_are_posted(server: Server, method: str) -> None:
         "/static/../study.py",
         "/static/%2e%2e/study.py",
         "/static/..%2fstudy.py",
+        "/static/..\\study.py",
+        "/static/..%5cstudy.py",
         "/static//etc/passwd",
         "/static/app.js%00.css",
         "/static/",
         "/static/index.html",
         "/../../../../etc/passwd",
         "/C:/windows/win.ini",
+        "/api/message/",
+        "/static/app.js/",
+        "/api",
     ],
 )
 def test_no_other_file_is_served(server: Server, path: str) -> None:
@@ -187,6 +216,15 @@ def test_an_oversized_message_is_refused_while_it_is_read(server: Server) -> Non
     chunk = b"186a0\r\n" + b" " * 100_000 + b"\r\n"
     sent = request(server.port, content_length=None, transfer_encoding="chunked")
     assert http(server.port, sent + 11 * chunk + b"0\r\n\r\n").status == 413
+
+
+@pytest.mark.parametrize("length", ["1000001", "3000000", "9" * 18])
+def test_a_message_that_says_it_is_too_long_is_refused_at_once(server: Server, length: str) -> None:
+    start = time.monotonic()
+    reply = http(server.port, request(server.port, content_length=length))
+    assert (reply.status, reply.error["kind"]) == (413, "limit")
+    assert reply.headers["connection"] == "close"
+    assert time.monotonic() - start < 5
 
 
 def test_an_endless_message_is_cut_off(server: Server) -> None:
@@ -291,6 +329,15 @@ def test_a_websocket_is_not_spoken(server: Server) -> None:
         assert connection.recv(1000).startswith((b"HTTP/1.1 405", b"HTTP/1.1 400"))
 
 
+def test_a_websocket_of_another_host_is_none_either(server: Server) -> None:
+    sent = request(
+        server.port, method="GET", host="evil.example", connection="Upgrade", upgrade="websocket"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(sent)
+        assert connection.recv(12) == b"HTTP/1.1 400"
+
+
 def test_errors_tell_no_path_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
     with serving(insights_studies.broken) as running, caplog.at_level(logging.ERROR):
         reply = ask(running.port, type="attribute", sample=KEPT, method="broken")
@@ -312,16 +359,37 @@ def test_details_are_sent_where_they_were_asked_for(caplog: pytest.LogCaptureFix
     assert "Traceback" in error["details"]
 
 
-def test_nothing_of_a_client_is_run_or_fetched_or_unpickled() -> None:
-    forbidden = re.compile(
-        r"(?<![\w.])(?:eval|exec|compile|__import__)\(|\bpickle\b|torch\.load|joblib|yaml|allow_pickle=True"
-        r"|urlopen|urlretrieve|import requests|subprocess|os\.system"
+def test_nothing_is_run_or_fetched_or_unpickled() -> None:
+    """Neither what a client says nor what a file holds: attrib takes objects, and loads no code."""
+    anywhere = (
+        r"\bpickle\b|torch\.load|joblib|\byaml\b|allow_pickle=True|torch\.hub|jit\.load"
+        r"|trust_remote_code=True|weights_only|add_safe_globals"
     )
-    for path in PACKAGE.rglob("*.py"):
-        if path.parent.name == "demo":  # which fetches what is pinned, and listens to nobody
-            continue
+    answering = r"(?<![\w.])(?:eval|exec|compile|__import__)\(|urlopen|urlretrieve|import requests"
+    everywhere, here = re.compile(anywhere), re.compile(rf"{answering}|subprocess|os\.system")
+    for path in PACKAGE.parent.rglob("*.py"):
         for line in path.read_text("utf-8").splitlines():
-            assert not forbidden.search(line.partition("#")[0]), f"{path.name}: {line}"
+            code = line.partition("#")[0]
+            assert not everywhere.search(code), f"{path.name}: {line}"
+            assert not (PACKAGE in path.parents and here.search(code)), f"{path.name}: {line}"
+
+
+def test_markup_is_written_in_two_places_that_escape() -> None:
+    """By the builder of elements, and by the one page of a report; elsewhere no text is a tag."""
+    tag = re.compile(
+        r"</?(?:a|b|body|div|head|html|iframe|img|input|link|meta|p|script|span|style|svg|table)\b"
+    )
+    for path in PACKAGE.parent.rglob("*.py"):
+        if path.name in ("markup.py", "reports.py"):
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = (
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and id(node) not in prose
+        )
+        assert [text for text in texts if isinstance(text, str) and tag.search(text)] == []
 
 
 @pytest.mark.parametrize(
@@ -351,6 +419,19 @@ def test_work_is_bounded(server: Server, method: str, args: object, field: str |
         return
     error = reply.messages[-1]
     assert (error["type"], error["kind"], error["field"]) == ("error", "field", field)
+
+
+def test_what_is_typed_is_bounded() -> None:
+    with serving(insights_studies.text) as running:
+        for word, kind in (("film", "prediction"), ("x" * 1001, "error")):
+            edits = {"review": {"replace": {"1": word}}}
+            told = ask(running.port, type="predict", sample=0, edits=edits).messages[-1]
+            assert told["type"] == kind
+
+
+def test_no_message_brings_a_file_or_names_one_or_an_address() -> None:
+    keys = {key for shape in SHAPES.values() for key in shape}
+    assert not keys & {"address", "data", "file", "files", "path", "upload", "uri", "url"}
 
 
 def test_more_passes_than_allowed_are_refused() -> None:
@@ -403,7 +484,32 @@ def test_a_proxy_that_was_named_is_let_in_and_no_other() -> None:
             ("hub.example.org", "https://hub.example.org", 200),
             (f"127.0.0.1:{port}", "https://hub.example.org", 200),  # the proxy asks by our name
             (f"127.0.0.1:{port}", "https://evil.example.org", 403),
+            (f"127.0.0.1:{port}", "ftp://hub.example.org", 403),
+            (f"127.0.0.1:{port}", f"https://127.0.0.1:{port}", 403),
             ("evil.example.org", "https://hub.example.org", 400),
         ):
             sent = request(port, body={"type": "init"}, host=host, origin=origin)
             assert http(port, sent).status == status
+
+
+def test_a_proxy_on_this_machine_is_named_with_its_port() -> None:
+    with serving(insights_studies.table, allowed_hosts=["localhost:8443"]) as running:
+        for origin, status in (
+            ("https://localhost:8443", 200),
+            ("https://localhost:8444", 403),
+            ("https://localhost", 403),
+        ):
+            sent = request(running.port, body={"type": "init"}, origin=origin)
+            assert http(running.port, sent).status == status
+
+
+def test_a_page_is_known_by_the_scheme_that_it_came_by() -> None:
+    from starlette.testclient import TestClient
+
+    app = insights.asgi(insights_studies.table, token=TOKEN)
+    client = TestClient(app, base_url="https://127.0.0.1:8443")
+    for origin, status in (("https://127.0.0.1:8443", 200), ("http://127.0.0.1:8443", 403)):
+        headers = {"X-Attrib-Token": TOKEN, "Origin": origin}
+        message = {"v": 1, "id": "1", "type": "init"}
+        assert client.post("/api/message", json=message, headers=headers).status_code == status
+    app.session.close()

@@ -72,8 +72,8 @@ def test_going_away_ends_the_job() -> None:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(request(server.port, body=body))
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
-            assert eventually(lambda: server.session.worker.busy)
-        assert eventually(lambda: not server.session.worker.busy, 1)
+            assert eventually(lambda: server.session.workers.busy)
+        assert eventually(lambda: not server.session.workers.busy, 1)
         assert ask(server.port, type="init").messages[-1]["type"] == "config"
 
 
@@ -87,7 +87,7 @@ def test_a_message_cancels_the_job_of_another_stream() -> None:
 
         thread = threading.Thread(target=wait)
         thread.start()
-        assert eventually(lambda: server.session.worker.busy)
+        assert eventually(lambda: server.session.workers.busy)
         time.sleep(0.3)
         assert ask(server.port, type="cancel", client="me", job="job").messages[-1]["type"] == "ok"
         thread.join(5)
@@ -125,7 +125,7 @@ def test_close_frees_the_port_and_the_threads() -> None:
     body = {"type": "attribute", "sample": 0, "method": "slow", "args": {"steps": 1000}}
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     connection.sendall(request(server.port, body=body))
-    assert eventually(lambda: server.session.worker.busy)
+    assert eventually(lambda: server.session.workers.busy)
     start = time.monotonic()
     server.close()
     connection.close()

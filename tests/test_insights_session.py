@@ -224,6 +224,36 @@ def test_curves_are_those_of_the_metrics() -> None:
     session.close()
 
 
+def test_fewer_steps_are_farther_from_the_result() -> None:
+    study = insights_studies.table
+    x, _ = study.data[0]
+    session = Session(study)
+    args = {"steps": 40, "quadrature": "left"}
+    asked_for = {"sample": 0, "method": "integrated_gradients", "target": 1, "args": args}
+    found = asked(session, "convergence", **asked_for)
+    assert (found["option"], found["counts"]) == ("steps", [1, 2, 5, 10, 20, 40])
+    f = attrib.target(study.models["model"], 1)
+    each = [
+        attrib.integrated_gradients(f, steps=n, quadrature="left")(x[None], 0.0)
+        for n in found["counts"]
+    ]
+    distances = [float((one - each[-1]).abs().sum() / each[-1].abs().sum()) for one in each]
+    assert found["distance"] == pytest.approx(distances, rel=1e-4, abs=1e-6)
+    whole = float(f(x[None]) - f(torch.zeros(1, 5)))
+    assert found["gap"] == pytest.approx([float(one.sum()) - whole for one in each], abs=1e-4)
+    none = asked(session, "convergence", sample=0, method="saliency", target=1)
+    assert none["kind"] == "absent"
+    session.close()
+
+
+def test_the_cost_of_what_would_be_asked_is_told(session: Session) -> None:
+    for args, passes in (({}, 100), ({"steps": 200}, 400)):
+        found = asked(session, "cost", method="integrated_gradients", args=args)
+        assert found["passes"] == passes
+    refused = asked(session, "cost", method="integrated_gradients", args={"steps": 0})
+    assert refused["field"] == "steps"
+
+
 @pytest.mark.parametrize("name", ["images", "text", "table", "series", "array", "regression"])
 def test_every_method_runs_wherever_it_claims_to(name: str) -> None:
     study = getattr(insights_studies, name)
@@ -263,6 +293,38 @@ def test_edits_move_the_prediction() -> None:
     expected = attrib.saliency(attrib.target(model, 0))(changed[None])[0]
     close(again["features"]["patient"]["values"], expected)
     assert again["edited"]
+    session.close()
+
+
+def test_the_predicted_class_of_an_edited_sample_is_its_own(session: Session) -> None:
+    study = insights_studies.images
+    image, _ = study.data[2]
+    model = study.models["cnn"]
+    box = {"y0": 0, "x0": 0, "y1": 18, "x1": 20}
+    changed = image.clone()
+    changed[:, :18, :20] = 0
+    before, after = (int(model(x[None]).argmax()) for x in (image, changed))
+    assert before != after
+    asked_for: dict[str, Any] = {"sample": 2, "edits": {"photo": {"erase": [box]}}}
+    # What is erased does not depend on the baseline of the method.
+    found = shown(session, **asked_for, baseline={"photo": "mean"})
+    assert found["target"]["a"] == after
+    expected = attrib.saliency(attrib.target(model, after))
+    close(found["features"]["photo"]["values"], expected(changed[None])[0].sum(0))
+    moved = shown(session, **asked_for, change=True)
+    assert (moved["target"]["a"], moved["change"]) == (after, True)
+    difference = (expected(changed[None]) - expected(image[None]))[0].sum(0)
+    close(moved["features"]["photo"]["values"], difference)
+    scores = [float(model(x[None])[0, after]) for x in (image, changed)]
+    assert moved["score"] == pytest.approx(scores[1] - scores[0], rel=1e-4)
+
+
+def test_what_is_longer_than_before_has_no_difference() -> None:
+    session = Session(insights_studies.text)
+    edits = {"review": {"drop": [3]}}
+    found = shown(session, method="saliency", edits=edits, change=True)
+    assert found["features"]["review"] is None
+    assert [notice["feature"] for notice in found["notices"]] == ["review"]
     session.close()
 
 
@@ -337,6 +399,19 @@ def test_text_is_found_in_any_case() -> None:
     session.close()
 
 
+def test_numbers_below_zero_have_a_minus_sign_and_are_found_with_a_hyphen() -> None:
+    study = insights_studies.table
+    session = Session(study)
+    texts = asked(session, "query", samples=[1])["rows"][0]["features"]["patient"]["text"]
+    below = [text for text, value in zip(texts, study.data[1][0], strict=True) if value < 0]
+    assert below
+    assert all(text.startswith("−") for text in below)
+    for typed in (below[0], below[0].replace("−", "-")):
+        rows = asked(session, "query", text=typed)["rows"]
+        assert [row["sample"] for row in rows] == [1]
+    session.close()
+
+
 def test_a_filter_that_matches_nothing_ends_at_once(session: Session) -> None:
     start = time.monotonic()
     found = asked(session, "query", classes=[1000])
@@ -391,6 +466,18 @@ def test_the_overview_counts_as_python_does() -> None:
     session.close()
 
 
+def test_predicted_numbers_are_counted_without_labels() -> None:
+    study = insights_studies.bare_regression
+    session = Session(study)
+    found = asked(session, "overview")
+    expected = study.models["model"](torch.stack(study.data)).flatten().detach()
+    counts, edges = np.histogram(expected.double(), 10)
+    assert found["values"]["counts"] == counts.tolist()
+    np.testing.assert_allclose(found["values"]["edges"], edges, rtol=1e-6)
+    assert found["errors"] is None
+    session.close()
+
+
 def test_a_table_has_a_swarm_of_its_rows() -> None:
     study = insights_studies.table
     session = Session(study)
@@ -442,7 +529,7 @@ def test_progress_rises_and_cancel_stops_the_job(patient: Session) -> None:
     assert eventually(lambda: len(running.messages) > 4)
     patient.handle({"v": 1, "id": "c", "client": "page", "type": "cancel", "job": "s"}, Listener())
     assert eventually(lambda: running.ended == "cancelled", 1)
-    assert eventually(lambda: not patient.worker.busy, 1)
+    assert eventually(lambda: not patient.workers.busy, 1)
     done = [m["done"] for m in running.messages if m.get("phase") == "attribution"]
     assert done == sorted(done)
     assert max(done) < 40
@@ -506,9 +593,71 @@ def test_the_last_click_comes_first_then_what_is_seen(patient: Session) -> None:
     assert order == ["click 2", "click 1", "seen 1", "seen 2", "idle"]
 
 
+def test_a_long_job_of_one_page_does_not_hold_up_another(patient: Session) -> None:
+    long = slow(patient, "long", args={"steps": 1000}, target=3)
+    waiting = slow(patient, "waiting", sample=1, args={"steps": 2, "seconds": 0.0})
+    assert eventually(lambda: len(long.messages) > 3)
+    quick = {"args": {"steps": 2, "seconds": 0.0}}
+    other = slow(patient, "quick", client="other", sample=2, **quick)
+    assert eventually(lambda: other.ended == "result", 2)
+    # Of the same page, only what is brief goes on beside it.
+    edits: dict[str, Any] = {"photo": {"erase": []}}
+    assert asked(patient, "predict", client="page", sample=0, edits=edits)["type"] == "prediction"
+    assert (long.ended, waiting.ended) == (None, None)
+    patient.cancel("page")
+
+
+def test_every_page_has_its_turn() -> None:
+    session = Session(insights_studies.slow, limits=insights.Limits(workers=1))
+    order: list[str] = []
+
+    def wait(client: str, sample: int) -> None:
+        def emit(message: dict[str, Any]) -> None:
+            if message["type"] == "result":
+                order.append(client)
+
+        args = {"steps": 2, "seconds": 0.01}
+        message = {"v": 1, "id": f"{sample}", "client": client, "type": "attribute"}
+        session.handle({**message, "method": "slow", "sample": sample, "args": args}, emit)
+
+    for sample in range(4):
+        wait("first", sample)
+    for sample in range(4, 6):
+        wait("second", sample)
+    assert eventually(lambda: len(order) == 6)
+    assert order == ["first", "second", "first", "second", "first", "first"]
+    session.close()
+
+
+def test_two_pages_at_once_get_what_one_would() -> None:
+    methods = ("lrp", "grad_cam", "deep_lift", "guided_backprop", "conductance", "kernel_shap")
+    alone, together = Session(insights_studies.images), Session(insights_studies.images)
+    expected = {name: shown(alone, method=name, target=1) for name in methods}
+    asked(together, "init")
+    listeners: dict[tuple[str, str], Listener] = {}
+    for client, order in (("a", methods), ("b", methods[::-1])):
+        for name in order:
+            # Equal requests would be computed once for both: an edit that changes nothing.
+            message = {"v": 1, "id": name, "client": client, "type": "attribute", "sample": 0}
+            edits = {"photo": {"erase": []}} if client == "b" else {}
+            listeners[client, name] = Listener()
+            told = {**message, "method": name, "target": 1, "edits": edits}
+            together.handle(told, listeners[client, name])
+    assert eventually(lambda: all(one.ended == "result" for one in listeners.values()), 30)
+    for (_, name), listener in listeners.items():
+        found = listener.messages[-1]
+        photo, wanted = found["features"]["photo"], expected[name]["features"]["photo"]
+        if photo is None:
+            assert found["extra"][0]["total"] == expected[name]["extra"][0]["total"]
+        else:
+            np.testing.assert_array_equal(numbers(photo["values"]), numbers(wanted["values"]))
+    alone.close()
+    together.close()
+
+
 def test_a_full_queue_says_so(patient: Session) -> None:
     slow(patient, "running", target=3)
-    assert eventually(lambda: patient.worker.busy)
+    assert eventually(lambda: patient.workers.busy)
     many = [slow(patient, str(i), sample=1 + i) for i in range(9)]
     last = many[-1]
     assert eventually(lambda: last.messages and last.messages[-1].get("kind") == "busy")
@@ -525,8 +674,8 @@ def test_one_who_cannot_be_told_does_not_stop_the_others(
     message = {"v": 1, "id": "1", "type": "attribute", "sample": 0, "method": "slow"}
     patient.handle({**message, "args": {"steps": 2, "seconds": 0.0}}, deaf)
     assert slow(patient, args={"steps": 3, "seconds": 0.0})
-    assert eventually(lambda: not patient.worker.busy)
-    assert patient.worker.alive
+    assert eventually(lambda: not patient.workers.busy)
+    assert patient.workers.alive
     assert "cannot be reached" in caplog.text
 
 
@@ -556,7 +705,7 @@ def test_threads_end_on_close() -> None:
     session = Session(insights_studies.slow)
     running = slow(session)
     assert eventually(lambda: len(running.messages) > 2)
-    assert len(workers()) == before + 1
+    assert len(workers()) == before + 2
     session.close()
     assert running.ended == "cancelled"
     assert len(workers()) == before

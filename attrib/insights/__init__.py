@@ -108,7 +108,7 @@ def asgi(
         limits: As for `serve`.
 
     Returns:
-        The application. ``app.session.close()`` ends its thread.
+        The application. ``app.session.close()`` ends its threads.
 
     Raises:
         AttribError: As for `serve`.

@@ -8,10 +8,9 @@ import hmac
 import ipaddress
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrib.insights import assets
 from attrib.insights.protocol import MESSAGE_BYTES, Failure, frame, pack, parse
@@ -48,6 +47,7 @@ HEADERS = {
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 PATIENCE = 10.0  # seconds for a request to arrive
+FAREWELL = 1.0  # seconds in which what is too long may still be sent
 ADDRESS = "<address>"  # among known hosts: any that is a number, which no name can be bound to
 _LOG = logging.getLogger("attrib.insights")
 _UNDERWAY = frozenset({"progress", "partial"})
@@ -60,11 +60,16 @@ class Guard:
         session: The engine.
         token: What a page has to know.
         hosts: By which names the server is known, with or without a port.
+        proxies: By which names a proxy in front of it is known, with or without a port.
     """
 
-    def __init__(self, session: Session, token: str, hosts: Iterable[str]) -> None:
+    def __init__(
+        self, session: Session, token: str, hosts: Iterable[str], proxies: Iterable[str]
+    ) -> None:
         self.session, self.token = session, token
-        self._app, self._hosts = routes(session, token), frozenset(host.lower() for host in hosts)
+        self._app = routes(session, token)
+        self._proxies = frozenset(name.lower() for name in proxies)
+        self._hosts = self._proxies | {name.lower() for name in hosts}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
@@ -89,11 +94,21 @@ class Guard:
 
     def knows(self, host: str) -> bool:
         """Whether a name, with or without a port, is one that this server answers to."""
-        host = host.lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        return bool({host, name} & self._hosts) or (
+        name = _portless(host.lower())
+        return bool({host.lower(), name} & self._hosts) or (
             ADDRESS in self._hosts and is_address(name.strip("[]"))
         )
+
+    def trusts(self, origin: str, scheme: str, host: str) -> bool:
+        """Whether a page of an origin may ask: one that this server served, by its scheme and the
+        host that was asked, or one of a proxy, which may speak another scheme and have another name
+        than it asks us by."""
+        spoken, _, place = origin.lower().partition("://")
+        if (spoken, place) == (scheme, host):
+            return True
+        # Every port of this machine is not a proxy: there, the port has to be named too.
+        named = {place} if _portless(place) in LOOPBACK else {place, _portless(place)}
+        return spoken in ("http", "https") and bool(named & self._proxies)
 
 
 def routes(session: Session, token: str) -> Starlette:
@@ -123,7 +138,8 @@ def routes(session: Session, token: str) -> Starlette:
         except ClientDisconnect:
             return Response(status_code=400)
         if body is None:
-            return _refusal(413, "limit", "the message is longer than 1 MB")
+            told = _told("limit", "the message is longer than 1 MB")
+            return _TooLong(told, status_code=413, headers={"connection": "close"})
         try:
             parsed = parse(body)
         except Failure as failure:
@@ -135,7 +151,7 @@ def routes(session: Session, token: str) -> Starlette:
         yield
         await run_in_threadpool(session.close)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", index, methods=["GET"]),
             static("app.js", assets.bundle, "text/javascript"),
@@ -145,16 +161,15 @@ def routes(session: Session, token: str) -> Starlette:
         ],
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # there is nothing at other addresses
+    return app
 
 
 def _refused(request: Request, token: str) -> Response | None:
     """Why a message is not even read."""
     headers, scope = request.headers, request.scope
-    origin = urlsplit(headers.get("origin", ""))
-    same = origin.scheme in ("http", "https") and (
-        origin.netloc.lower() == scope["attrib.host"]
-        or _is_named(scope["attrib.guard"], origin.netloc)
-    )
+    guard: Guard = scope["attrib.guard"]
+    same = guard.trusts(headers.get("origin", ""), scope["scheme"], scope["attrib.host"])
     if not same or headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return _refusal(403, "origin", "this page may not use the server")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -165,24 +180,40 @@ def _refused(request: Request, token: str) -> Response | None:
     return None
 
 
-def _is_named(guard: Guard, netloc: str) -> bool:
-    """Whether the host of an origin was allowed by name: behind a proxy it is not that of ours."""
-    name = netloc.lower().rpartition(":")[0] or netloc.lower()
-    local = name in LOOPBACK or is_address(name.strip("[]"))
-    return not local and guard.knows(netloc)
-
-
 async def _body(request: Request) -> bytes | None:
-    """The body, unless it turns out to be too long."""
-    parts: list[bytes] = []
-    size = 0
+    """The body, unless it is said or turns out to be too long."""
+    said = request.headers.get("content-length", "0")
+    if not said.isdecimal() or int(said) > MESSAGE_BYTES:
+        return None
+    body = b""
     async for part in request.stream():
-        size += len(part)
-        # Some more is read and forgotten: who still sends does not listen to a refusal.
-        if size > 4 * MESSAGE_BYTES:
+        body += part
+        if len(body) > MESSAGE_BYTES:
             return None
-        parts = [*parts, part] if size <= MESSAGE_BYTES else []
-    return b"".join(parts) if size <= MESSAGE_BYTES else None
+    return body
+
+
+class _TooLong(JSONResponse):
+    """A refusal that is sent at once. Some of what is still sent is read and forgotten, for who
+    sends does not listen."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def keep_open(message: Any) -> None:
+            await send({**message, "more_body": True} if "body" in message else message)
+
+        await super().__call__(scope, receive, keep_open)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_forget(receive), FAREWELL)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _forget(receive: Any) -> None:
+    left = 4 * MESSAGE_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 class _Stream(Response):
@@ -237,7 +268,15 @@ class _Stream(Response):
 
 
 def _refusal(status: int, kind: str, message: str) -> Response:
-    return JSONResponse({"error": {"kind": kind, "message": message}}, status_code=status)
+    return JSONResponse(_told(kind, message), status_code=status)
+
+
+def _told(kind: str, message: str) -> dict[str, Any]:
+    return {"error": {"kind": kind, "message": message}}
+
+
+def _portless(host: str) -> str:
+    return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
 def is_address(host: str) -> bool:

@@ -133,11 +133,10 @@ class Catalogue:
                 ]
                 for name in study.features
             },
-            "limits": {"page": 48, "passes": limits.passes, "waiting": limits.waiting},
+            "limits": {"page": 48, "passes": limits.passes, "auto": limits.auto_passes},
             "auto": all(cost <= limits.auto_passes for cost in costs),
             "debug": debug,
             "version": import_module("attrib").__version__,
-            "legend": {"unit": "output" if head is None or head.task == "value" else "logit"},
         }
 
     def _ordered(self) -> list[Method]:
@@ -167,16 +166,22 @@ class Catalogue:
             "fields": [field._asdict() for field in form],
             "models": why,
             "passes": {
-                model: self._cost(method, form, model) if why[model] is None else None
+                model: self.cost(method.name, model, {}) if why[model] is None else None
                 for model in self._study.models
             },
         }
 
-    def _cost(self, method: Method, form: list[Field], model: str) -> int | None:
+    def cost(self, name: str, model: str, given: Mapping[str, Any]) -> int | None:
+        """About how often a method evaluates a model for one sample, if that can be told.
+
+        Raises:
+            Failure: As for `method`, and if an option is not what it should be.
+        """
+        method, form = self.method(name, model)
         sample = self._first or Sample((), (), None)
         batch = tuple(leaf[None] for leaf in sample.leaves)
         place = Place(Setting(self._study.features, sample.leaves, {}), batch)
-        args = arguments(form, {}, model)
+        args = arguments(form, given, model, sites_of(self._study.models[model]))
         try:
             passes = method.passes(args, players_of(args, place))
         except KeyError:

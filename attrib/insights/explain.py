@@ -13,17 +13,27 @@ from attrib._batched import baseline_of
 from attrib.insights.binding import Place, bound, ids_of, joined, players_of
 from attrib.insights.features import Feature
 from attrib.insights.field import Setting
-from attrib.insights.heads import collate, embedded, is_site, score_of
+from attrib.insights.heads import collate, embedded, score_of
 from attrib.insights.plain import distinct
 from attrib.insights.protocol import Failure
 from attrib.insights.reading import leaves_of, read
 from attrib.insights.study import Sample
-from attrib.insights.task import Extra, Task, baseline_choices, filled
+from attrib.insights.task import (
+    Extra,
+    Task,
+    alike,
+    baseline_choices,
+    entered_places,
+    filled,
+)
 from attrib.layers import split
 from attrib.scores import batched
 from attrib.types import Estimate, Score
 
-__all__ = ["Explained", "explain"]
+__all__ = ["EXCHANGED", "Explained", "difference", "explain"]
+
+EXCHANGED = 15
+"""How many other samples take part where values are exchanged between samples."""
 
 
 class Explained(NamedTuple):
@@ -39,6 +49,8 @@ class Explained(NamedTuple):
         score: The score of the sample.
         base: That of the baseline, for methods which have one.
         passes: About how often the model was evaluated.
+        role: What the attribution was called with besides ``x``, if anything.
+        shapes: Of what the method took for every feature.
     """
 
     leaves: list[Tensor | None]
@@ -50,6 +62,8 @@ class Explained(NamedTuple):
     score: float
     base: float | None
     passes: float
+    role: str | None = None
+    shapes: Sequence[torch.Size] = ()
 
     @property
     def bytes(self) -> int:
@@ -65,10 +79,10 @@ def explain(task: Task, most_passes: float = math.inf) -> Explained:
         Failure: If it would take more passes than allowed.
         AttribError: As for the method.
     """
-    x, args = collate([task.sample], task.model)
+    _, args = collate([task.sample], task.model)
     setting = Setting(task.study.features, task.sample.leaves, {})
     f = score_of(task.model, task.study, task.head, task.pair)
-    x, enter, f = _entered(task, f, x, args)
+    x, enter, f = _entered(task, f)
     place = Place(setting, x, task.model, f, args)
     passes = _passes(task, place)
     if passes > most_passes:
@@ -78,18 +92,48 @@ def explain(task: Task, most_passes: float = math.inf) -> Explained:
             hint="lower the number of samples or steps, or choose larger groups",
         )
     attribute = bound(task.method, task.args, place)(f)
-    data = _data(task, attribute, enter)
-    if task.method.call == "several":
+    role = task.method.call or baseline_of(attribute)
+    data = _data(task, role, enter)
+    if role == "several":
         result = _of_several(task, attribute, enter, args)
     else:
         result = attribute(joined(x), *data, *args)
     score = float(f(joined(x), *args).reshape(-1)[0])
     base = _base(task, f, data, args)
-    return _explained(task, place, result, score, base, passes)
+    found = _explained(task, place, result, score, base, passes)
+    return found._replace(role=role, shapes=[part.shape[1:] for part in x])
+
+
+def difference(after: Explained, before: Explained) -> Explained:
+    """What became of an attribution, for inputs that have as many entries as before."""
+
+    def minus(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+        if one is None or other is None or one.shape != other.shape:
+            return None
+        return one - other
+
+    leaves = [minus(*pair) for pair in zip(after.leaves, before.leaves, strict=True)]
+    pairs = zip(after.extra, before.extra, strict=True)
+    parts = [(one, minus(one.values, other.values)) for one, other in pairs]
+    totals = [
+        None if leaf is None or one is None or other is None else one - other
+        for leaf, one, other in zip(leaves, after.totals, before.totals, strict=True)
+    ]
+    whole = all(leaf is not None for leaf in leaves)
+    bases = after.base, before.base
+    base = None if bases[0] is None or bases[1] is None or not whole else bases[0] - bases[1]
+    return after._replace(
+        leaves=leaves,
+        errors=[None for _ in leaves],
+        extra=[one._replace(values=values) for one, values in parts if values is not None],
+        totals=totals,
+        score=after.score - before.score,
+        base=base,
+    )
 
 
 def _entered(
-    task: Task, f: Score, x: tuple[Tensor, ...], args: tuple[Any, ...]
+    task: Task, f: Score
 ) -> tuple[tuple[Tensor, ...], Callable[[Sequence[Sample]], tuple[Tensor, ...]], Score]:
     """Inputs as a method takes them, how other samples become such, and the score of them.
 
@@ -104,16 +148,9 @@ def _entered(
             embedded(kind, leaf, task.model) for kind, leaf in zip(features, leaves, strict=True)
         )
 
-    inside = [
-        place
-        for place, (kind, leaf) in enumerate(zip(features, x, strict=True))
-        if kind.embed is not None
-        and is_site(kind.embed, task.model)
-        and not leaf.is_floating_point()
-    ]
-    wanted = task.method.gradients and task.method.gives not in ("map", "rollout")
+    inside = entered_places(task)
     ids = outside([task.sample])
-    if not inside or not wanted:
+    if not inside:
         return ids, outside, f
     head, tail = split(f, [features[place].embed for place in inside])
 
@@ -138,20 +175,19 @@ def _entered(
 
 
 def _data(
-    task: Task, attribute: Any, enter: Callable[[Sequence[Sample]], tuple[Tensor, ...]]
+    task: Task, role: str | None, enter: Callable[[Sequence[Sample]], tuple[Tensor, ...]]
 ) -> tuple[Any, ...]:
     """The baseline, or the baselines, for a method that takes one."""
-    role = task.method.call or baseline_of(attribute)
     if role == "baselines" or task.args.get("interventional"):
-        alike = _alike(task)
-        if not alike:
+        others = [*alike(task).values()]
+        if not others:
             raise Failure(
                 "field",
                 "references: no other sample has the same shape",
                 field="references",
                 hint="choose another method, or samples of the same length",
             )
-        return (joined(enter(alike[: task.args["references"]])),)
+        return (joined(enter(others[: task.args["references"]])),)
     if role != "baseline":
         return ()
     leaves = [
@@ -161,19 +197,9 @@ def _data(
     return (joined(enter([task.sample._replace(leaves=tuple(leaves))])),)
 
 
-def _alike(task: Task) -> list[Sample]:
-    """The other samples of the same shapes."""
-    shapes = [leaf.shape for leaf in task.sample.leaves]
-    return [
-        other._replace(args=task.sample.args)
-        for other in task.references
-        if [leaf.shape for leaf in other.leaves] == shapes
-    ]
-
-
 def _of_several(task: Task, attribute: Any, enter: Any, args: tuple[Any, ...]) -> Any:
     """What a method that exchanges values between samples says of the first one."""
-    others = _alike(task)[:15]
+    others = [*alike(task).values()][:EXCHANGED]
     if not others:
         raise Failure("value", "no other sample has the same shape, to exchange values with")
     batch = [task.sample, *others]

@@ -1,9 +1,8 @@
-"""One worker, a queue that serves the last click first, and ways to stop."""
+"""Workers, a queue that serves the last click first and every client in turn, and ways to stop."""
 
 from __future__ import annotations
 
 import contextvars
-import heapq
 import itertools
 import logging
 import threading
@@ -18,7 +17,7 @@ from attrib._progress import progress
 from attrib.errors import Cancelled
 from attrib.insights.protocol import Failure
 
-__all__ = ["Job", "Listener", "Worker"]
+__all__ = ["Job", "Listener", "Workers"]
 
 _LOG = logging.getLogger("attrib.insights")
 
@@ -46,38 +45,53 @@ class Job:
         key: What makes two jobs the same.
         run: Computes a terminal message; it may tell more on the way.
         phase: What the progress is called.
+        brief: Whether it may run beside another job of the same client.
         listeners: Who waits for it.
+        rank: Its place among the jobs of its client.
+        lane: Who asked first, and whether it is brief; one job of a lane runs at a time.
     """
 
     key: Any
     run: Callable[[Emit], dict[str, Any]]
     phase: str
+    brief: bool = False
     listeners: list[Listener] = field(default_factory=list[Listener])
     rank: tuple[int, int] = (1, 0)
     started: float | None = None
+    lane: tuple[str, bool] = ("", False)
 
 
-class Worker:
-    """Runs jobs one after another in a thread of its own.
+class Workers:
+    """Run jobs in threads of their own: those of a client one after another, but for brief ones,
+    and of several clients the one first that was served longest ago.
 
     Args:
+        threads: How many jobs run at once.
         waiting: How many jobs of one client may wait; eight times as many in all.
         seconds: The longest time for a job.
         failed: From an exception to a terminal message.
     """
 
     def __init__(
-        self, waiting: int, seconds: float, failed: Callable[[BaseException], dict[str, Any]]
+        self,
+        threads: int,
+        waiting: int,
+        seconds: float,
+        failed: Callable[[BaseException], dict[str, Any]],
     ) -> None:
         self._limit, self._seconds, self._failed = waiting, seconds, failed
-        self._queue: list[tuple[tuple[int, int], Job]] = []
         self._jobs: dict[Any, Job] = {}
+        self._running: list[Job] = []
+        self._served: dict[str, int] = {}
         self._condition = threading.Condition(threading.RLock())
         self._count = itertools.count(1)
-        self._running: Job | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="attrib-insights", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name="attrib-insights", daemon=True)
+            for _ in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, job: Job, listener: Listener, priority: str) -> None:
         """Put a job into the queue, or join one that is the same.
@@ -94,13 +108,12 @@ class Worker:
             if same is None:
                 self._check_room(listener.client)
                 self._jobs[job.key] = same = job
+                same.lane = (listener.client, job.brief)
             same.listeners.append(listener)
-            if same is not self._running:
-                number = next(self._count)
-                # Clicks are served last first, all else in its order.
-                same.rank = (RANKS[priority], -number if priority == "click" else number)
-                heapq.heappush(self._queue, (same.rank, same))
-            self._condition.notify()
+            number = next(self._count)
+            # Clicks are served last first, all else in its order.
+            same.rank = (RANKS[priority], -number if priority == "click" else number)
+            self._condition.notify_all()
         self._tell_waiting()
 
     def cancel(self, client: str, id: str | None) -> None:
@@ -109,27 +122,32 @@ class Worker:
             self._leave(lambda one: one.client == client and id in (None, one.id))
 
     def close(self, timeout: float = 5.0) -> None:
-        """End the running job, forget the others, and wait for the thread to end."""
+        """End the running jobs, forget the others, and wait for the threads to end."""
         with self._condition:
             self._closed = True
             self._leave(lambda one: True)
-            self._condition.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+            self._condition.notify_all()
+        end = time.monotonic() + timeout
+        for thread in self._threads:
+            if threading.current_thread() is not thread:
+                thread.join(max(0.0, end - time.monotonic()))
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether the threads run."""
+        return all(thread.is_alive() for thread in self._threads)
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
         with self._condition:
-            return bool(self._jobs) or self._running is not None
+            return bool(self._jobs or self._running)
+
+    def _waiting(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job not in self._running]
 
     def _check_room(self, client: str) -> None:
-        waiting = [job for job in self._jobs.values() if job is not self._running]
+        waiting = self._waiting()
         mine = sum(any(one.client == client for one in job.listeners) for job in waiting)
         if mine >= self._limit or len(waiting) >= 8 * self._limit:
             raise Failure("busy", "too many computations are waiting", hint="try again in a moment")
@@ -154,25 +172,32 @@ class Worker:
                     job = self._next()
                 if job is None:
                     return
-                self._running = job
+                self._running.append(job)
+                self._served[job.lane[0]] = next(self._count)
             # Whatever a model sets in context variables stays in the job.
             message = contextvars.Context().run(self._run, job)
             with self._condition:
-                self._running = None
+                self._running.remove(job)
                 if self._jobs.get(job.key) is job:
                     del self._jobs[job.key]
                 waiting, job.listeners = job.listeners, []
+                self._forget_clients()
+                self._condition.notify_all()  # for what waited for this lane
             for one in waiting:
                 _send(one, message)
             self._tell_waiting()
 
     def _next(self) -> Job | None:
-        while self._queue:
-            rank, job = heapq.heappop(self._queue)
-            # A job that was asked for again, or that nobody wants any more, is still in the queue.
-            if self._jobs.get(job.key) is job and job.rank == rank:
-                return job
-        return None
+        taken = {job.lane for job in self._running}
+        free = [job for job in self._waiting() if job.lane not in taken]
+        return min(free, key=self._turn, default=None)
+
+    def _turn(self, job: Job) -> tuple[int, tuple[int, int]]:
+        return self._served.get(job.lane[0], 0), job.rank
+
+    def _forget_clients(self) -> None:
+        clients = {job.lane[0] for job in (*self._jobs.values(), *self._running)}
+        self._served = {name: turn for name, turn in self._served.items() if name in clients}
 
     def _run(self, job: Job) -> dict[str, Any]:
         job.started = time.monotonic()
@@ -209,12 +234,9 @@ class Worker:
 
     def _tell_waiting(self) -> None:
         with self._condition:
-            waiting = sorted(
-                (job for job in self._jobs.values() if job is not self._running),
-                key=lambda job: job.rank,
-            )
+            waiting = sorted(self._waiting(), key=self._turn)
             told = [(one, place) for place, job in enumerate(waiting) for one in job.listeners]
-            ahead = self._running is not None
+            ahead = len(self._running)
         for one, place in told:
             message = {"done": 0, "total": 0, "eta": None, "phase": "queue"}
             _send(one, {"type": "progress", **message, "waiting": place + ahead})

@@ -83,7 +83,8 @@ def _predictions(bench: Workbench, model: str, computed: int) -> dict[str, Any]:
         "confusion": _confusion(bench, judged) if judged else None,
         "per_class": _per_class(bench, judged),
         "confidence": _confidence([one for one in known if one.top]),
-        "errors": _errors([one.loss for one in known if one.value is not None]),
+        "values": _histogram([one.value for one in known]),
+        "errors": _histogram([_distance(one) for one in known]),
     }
 
 
@@ -124,9 +125,14 @@ def _confidence(found: Sequence[Predicted]) -> dict[str, Any] | None:
     return {"edges": edges.tolist(), "counts": counts, "correct": correct}
 
 
-def _errors(losses: Sequence[float | None]) -> dict[str, Any] | None:
-    known = np.sqrt([loss for loss in losses if loss is not None and np.isfinite(loss)])
-    if not known.size:
+def _distance(one: Predicted) -> float | None:
+    """How far a predicted number is from the label."""
+    return None if one.value is None or one.loss is None else one.loss**0.5
+
+
+def _histogram(found: Sequence[float | None]) -> dict[str, Any] | None:
+    known = [number for number in found if number is not None and np.isfinite(number)]
+    if not known:
         return None
     counts, edges = np.histogram(known, 10)
     return {"edges": edges.tolist(), "counts": counts.tolist()}

@@ -13,11 +13,22 @@ from attrib.insights.features import largest
 from attrib.insights.features.image import Image
 from attrib.insights.features.measures import as_numbers, statistics
 from attrib.insights.heads import Head, Pair
+from attrib.insights.plain import figure
 from attrib.insights.predictions import Predicted
 from attrib.insights.study import Sample, Study
 from attrib.insights.task import Extra, Task
 
-__all__ = ["class_name", "label_of", "prediction", "result", "shares", "target_name", "view"]
+__all__ = [
+    "class_name",
+    "gap",
+    "label_of",
+    "notice",
+    "prediction",
+    "result",
+    "shares",
+    "target_name",
+    "view",
+]
 
 
 def view(study: Study, sample: Sample) -> dict[str, Any]:
@@ -38,7 +49,7 @@ def label_of(study: Study, sample: Sample, head: Head | None) -> dict[str, Any] 
     if label is None:
         return None
     if (head is not None and head.task == "value") or isinstance(label, float):
-        return {"class": None, "name": f"{label:.5g}", "value": float(label)}
+        return {"class": None, "name": figure(label), "value": float(label)}
     return {"class": label, "name": class_name(study, label), "value": None}
 
 
@@ -100,12 +111,6 @@ def result(
         segments = found.segments[place]
         if isinstance(feature, Image) and segments is not None and segments.ndim >= 2:
             features[name]["segments"] = _segments(segments)
-    complete = task.method.complete and found.base is not None
-    totals = [total for total in found.totals if total is not None]
-    whole = sum(totals) if totals else None
-    gap = None
-    if complete and whole is not None and found.base is not None:
-        gap = whole - (found.score - found.base)
     first, second = task.pair
     return {
         "type": "result",
@@ -122,15 +127,37 @@ def result(
         },
         "score": found.score,
         "base": found.base,
-        "sum": whole,
-        "gap": gap,
+        "sum": _whole(found),
+        "gap": gap(task, found),
         "shares": shares(list(study.features), found),
         "features": features,
         "extra": [_extra(extra, task) for extra in found.extra],
         "notices": _notices(features, found),
+        "unit": unit(task),
         "passes": None if math.isnan(found.passes) else round(found.passes),
         "edited": edited,
     }
+
+
+def gap(task: Task, found: Explained) -> float | None:
+    """By how much a complete method misses the difference of the scores."""
+    whole = _whole(found)
+    if not task.method.complete or found.base is None or whole is None:
+        return None
+    return whole - (found.score - found.base)
+
+
+def _whole(found: Explained) -> float | None:
+    totals = [total for total in found.totals if total is not None]
+    return sum(totals) if totals else None
+
+
+def unit(task: Task) -> str | None:
+    """What the values of a method are measured in, if it is what the model's outputs are."""
+    method = task.method
+    if not (method.complete or method.grouped or method.gives in ("pairs", "hessian")):
+        return None
+    return "output" if task.head.task == "value" else "logit"
 
 
 def shares(names: Sequence[str], found: Explained) -> list[dict[str, Any]]:
@@ -185,15 +212,16 @@ def _notices(features: Mapping[str, Any], found: Explained) -> list[dict[str, An
         if shown is None:
             continue
         if shown["nan"]:
-            notices.append(_notice("nan", f"{shown['nan']} values are not numbers (NaN)", name))
+            notices.append(notice("nan", f"not numbers (NaN): {shown['nan']}", name))
         if shown["inf"]:
-            notices.append(_notice("inf", f"{shown['inf']} values are infinite", name))
+            notices.append(notice("inf", f"infinite values: {shown['inf']}", name))
         if shown["max"] == 0 and not (shown["nan"] or shown["inf"]):
-            notices.append(_notice("zero", "all attributions are 0", name))
+            notices.append(notice("zero", "all attributions are 0", name))
     if not math.isfinite(found.score):
-        notices.append(_notice("nan", "the score itself is not finite", None))
+        notices.append(notice("nan", "the score itself is not finite", None))
     return notices
 
 
-def _notice(kind: str, message: str, feature: str | None) -> dict[str, Any]:
+def notice(kind: str, message: str, feature: str | None) -> dict[str, Any]:
+    """Something to say about a result, or about what it says of an input."""
     return {"kind": kind, "message": message, "feature": feature}

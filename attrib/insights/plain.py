@@ -8,7 +8,16 @@ from typing import Any, TypeGuard, cast
 
 from torch import Tensor
 
-__all__ = ["distinct", "is_list", "is_number", "is_object", "listed", "pathless", "spoken"]
+__all__ = [
+    "distinct",
+    "figure",
+    "is_list",
+    "is_number",
+    "is_object",
+    "listed",
+    "pathless",
+    "spoken",
+]
 
 _PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\][\w.@~+-]+){2,}[/\\]?")
 
@@ -21,6 +30,11 @@ def pathless(text: str) -> str:
 def spoken(error: BaseException) -> str:
     """An exception in a few words for a page."""
     return pathless(f"{type(error).__name__}: {error}")[:300]
+
+
+def figure(value: float) -> str:
+    """A number to read, with a real minus sign."""
+    return f"{value:.5g}".replace("-", "−")
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:

@@ -48,7 +48,7 @@ class Predicted(NamedTuple):
 
 
 class Predictions:
-    """The predictions of all models of a study. Used by one thread, the worker.
+    """The predictions of all models of a study. Two threads may find out the same at once.
 
     Args:
         study: The study.
@@ -215,14 +215,19 @@ def _passes(study: Study, predictions: Predictions, query: Mapping[str, Any], in
         return False
     if query["label"] and sample.label not in query["label"]:
         return False
-    return not query["text"] or query["text"].casefold() in _searched(study, sample, index)
+    return not query["text"] or _typed(query["text"]) in _searched(study, sample, index)
 
 
 def _searched(study: Study, sample: Sample, index: int) -> str:
     words = [study.names[index]] if study.names is not None else []
     for leaf, feature in zip(sample.leaves, study.features.values(), strict=True):
         words += feature.texts(leaf)
-    return "\n".join(words).casefold()
+    return _typed("\n".join(words))
+
+
+def _typed(text: str) -> str:
+    """A text as one would type it: without capitals, with the minus sign of keyboards."""
+    return text.casefold().replace("−", "-")
 
 
 def _counts(

@@ -235,7 +235,7 @@ def _html(bench: Workbench, request: Mapping[str, Any], outcomes: Outcomes) -> b
             ),
             "seconds": 0.0,
             "cached": True,
-            "snippet": snippet(outcome.task, outcome.request),
+            "snippet": snippet(outcome.task, outcome.found, outcome.request),
         }
         for model, sample, rule, outcome in outcomes
     ]

@@ -90,7 +90,7 @@ def start(
     secret = _token(token)
     listening = _bound(host, port)
     actual = listening.getsockname()[1]
-    mine = [*allowed_hosts, *(f"{name}:{actual}" for name in LOOPBACK)]
+    mine = [f"{name}:{actual}" for name in LOOPBACK]
     if not _is_loopback(host):
         warnings.warn(
             f"attrib.insights listens on {host}: whoever has the address with its token can use "
@@ -100,7 +100,7 @@ def start(
         )
         mine += [ADDRESS, socket.gethostname()]
     session = Session(study, limits=limits, debug=debug)
-    app = Guard(session, secret, mine)
+    app = Guard(session, secret, mine, allowed_hosts)
     config = uvicorn.Config(
         app,
         http=_Impatient,
@@ -134,8 +134,7 @@ def application(
     """The ASGI application, see `attrib.insights.asgi`."""
     secret = _token(token)
     session = Session(study, limits=limits, debug=debug)
-    mine = [*LOOPBACK, *allowed_hosts]
-    return Guard(session, secret, mine)
+    return Guard(session, secret, LOOPBACK, allowed_hosts)
 
 
 class _Impatient(H11Protocol):

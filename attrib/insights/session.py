@@ -14,7 +14,7 @@ from typing import Any
 from attrib._map import out_of_memory
 from attrib.errors import AttribError
 from attrib.insights import payload, tables
-from attrib.insights.jobs import Emit, Job, Listener, Worker
+from attrib.insights.jobs import Emit, Job, Listener, Workers
 from attrib.insights.overview import overview
 from attrib.insights.plain import pathless
 from attrib.insights.predictions import choose
@@ -56,22 +56,24 @@ class Session:
         self._bench = Workbench(study, limits or Limits())
         self._debug = debug
         chosen = self._bench.limits
-        self.worker = Worker(chosen.waiting, chosen.seconds, self._failed)
+        self.workers = Workers(chosen.workers, chosen.waiting, chosen.seconds, self._failed)
         self._runs: dict[str, Callable[[dict[str, Any], Emit], dict[str, Any]]] = {
             "init": self._init,
             "query": self._query,
             "attribute": self._attribute,
             "predict": self._predict,
+            "cost": self._cost,
             "overview": lambda message, tell: overview(self._bench, message, tell),
             "values": lambda message, tell: tables.values(self._bench, message),
             "curves": lambda message, tell: tables.curves(self._bench, message),
+            "convergence": lambda message, tell: tables.convergence(self._bench, message),
             "export": lambda message, tell: files(self._bench, message),
         }
 
     def handle(self, data: bytes | str | Mapping[str, Any], emit: Emit) -> None:
         """Answer a message: `emit` gets headers that may hold arrays, the last one terminal.
 
-        It is called in this thread and in that of the worker, and must not block.
+        It is called in this thread and in those of the workers, and must not block.
         """
         try:
             message = parse(data)
@@ -80,7 +82,7 @@ class Session:
             return
         client, id = message["client"], message["id"]
         if message["type"] == "cancel":
-            self.worker.cancel(client, message["job"])
+            self.workers.cancel(client, message["job"])
             emit({"type": "ok", "id": id})
             return
         try:
@@ -112,11 +114,11 @@ class Session:
 
     def cancel(self, client: str, id: str | None = None) -> None:
         """Stop waiting for one message of a client, or for all."""
-        self.worker.cancel(client, id)
+        self.workers.cancel(client, id)
 
     def close(self) -> None:
-        """End the worker's thread."""
-        self.worker.close()
+        """End the threads of the workers."""
+        self.workers.close()
 
     @property
     def bytes(self) -> int:
@@ -129,9 +131,10 @@ class Session:
         mine = ("id", "client", "slot", "priority")
         key = json.dumps({k: v for k, v in message.items() if k not in mine}, sort_keys=True)
         phase = {"query": "predictions", "init": "predictions", "attribute": "attribution"}
-        job = Job(key, lambda tell: run(message, tell), phase.get(kind) or kind)
         # What a page asks for beside attributions is short, and someone waits for it.
-        self.worker.submit(job, listener, message.get("priority", "click"))
+        brief = "priority" not in message
+        job = Job(key, lambda tell: run(message, tell), phase.get(kind) or kind, brief)
+        self.workers.submit(job, listener, message.get("priority", "click"))
 
     def _init(self, message: dict[str, Any], tell: Emit) -> dict[str, Any]:
         study = self._bench.study
@@ -170,11 +173,17 @@ class Session:
     def _attribute(self, message: dict[str, Any], tell: Emit) -> dict[str, Any]:
         started = time.perf_counter()
         outcome = self._bench.outcome(message)
+        if message["change"]:
+            outcome = self._bench.changed(outcome)
         model, sample = self._bench.model(message["model"]), message["sample"]
         rule, edited = message["target"], bool(message["edits"])
         shown = payload.result(
             outcome.task, outcome.found, rule, model=model, sample=sample, edited=edited
         )
+        if message["change"]:
+            silent = [name for name, one in shown["features"].items() if one is None]
+            text = "no difference: there is nothing of it, or not as many entries as before"
+            shown["notices"] += [payload.notice("info", text, name) for name in silent]
         if not edited:
             mass = sum(one["absolute"] for one in shown["features"].values() if one is not None)
             self._bench.mass[model, sample] = mass
@@ -182,13 +191,14 @@ class Session:
             **shown,
             "seconds": time.perf_counter() - started,
             "cached": outcome.cached,
-            "snippet": snippet(outcome.task, message),
+            "change": message["change"],
+            "snippet": snippet(outcome.task, outcome.found, message),
         }
 
     def _predict(self, message: dict[str, Any], tell: Emit) -> dict[str, Any]:
         bench, study = self._bench, self._bench.study
         sample = bench.sample(message["sample"])
-        edited = bench.edited(sample, message["edits"], {})
+        edited = bench.edited(sample, message["edits"])
         changed = bench.predictions.of_sample(edited)
         pairs = [(bench.row(message["sample"]), "original"), (changed, "predictions")]
         told = {
@@ -200,6 +210,11 @@ class Session:
         }
         features = payload.view(study, edited)
         return {"type": "prediction", "sample": message["sample"], **told, "features": features}
+
+    def _cost(self, message: dict[str, Any], tell: Emit) -> dict[str, Any]:
+        model = self._bench.model(message["model"])
+        passes = self._bench.catalogue.cost(message["method"], model, message["args"])
+        return {"type": "cost", "passes": passes}
 
     def _failed(self, error: BaseException) -> dict[str, Any]:
         """An exception in words; its traceback is in the log."""

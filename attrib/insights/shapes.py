@@ -140,7 +140,7 @@ SHAPES: dict[str, dict[str, tuple[Any, ...]]] = {
         "limit": (_integer(1, 48), 6),
         "samples": (_maybe(_list(_integer(0), 48)), None),
     },
-    "attribute": {**_WHICH, **_QUEUED},
+    "attribute": {**_WHICH, "change": (_flag, False), **_QUEUED},
     "predict": {"sample": _WHICH["sample"], "edits": _WHICH["edits"]},
     "overview": {
         **{key: _WHICH[key] for key in ("model", "args", "baseline", "target")},
@@ -154,6 +154,8 @@ SHAPES: dict[str, dict[str, tuple[Any, ...]]] = {
         "region": (_maybe(_region), None),
         "table": (_maybe(_table), None),
     },
+    "cost": {key: _WHICH[key] for key in ("model", "method", "args")},
+    "convergence": {**_WHICH, **_QUEUED},
     "curves": {**_WHICH, "steps": (_integer(1, 100), 20), **_QUEUED},
     "cancel": {"job": (_maybe(_text(64)), None)},
     "export": {

@@ -14,7 +14,7 @@ from attrib._checks import check_callable, check_count, describe
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.insights.features import Feature
 
-__all__ = ["Sample", "Study", "device_of", "sample_of"]
+__all__ = ["Sample", "Study", "device_of", "inputs_of", "sample_of"]
 
 LISTED = 10_000  # samples that are taken from an iterable without a length
 
@@ -116,10 +116,8 @@ def sample_of(study: Study, index: int) -> Sample:
         AttribValueError: If it does not fit the features.
     """
     item: Any = study.data[index]
-    pair = isinstance(item, (tuple, list)) and len(item) == 2  # pyright: ignore[reportUnknownArgumentType]
-    inputs: Any = item[0] if pair else item  # pyright: ignore[reportUnknownVariableType]
-    label: Any = item[1] if pair else None  # pyright: ignore[reportUnknownVariableType]
-    parts: list[Any] = list(inputs) if isinstance(inputs, tuple) else [inputs]  # pyright: ignore[reportUnknownArgumentType]
+    labelled, parts = inputs_of(item)
+    label: Any = item[1] if labelled else None
     count = len(study.features)
     if len(parts) < count:
         raise AttribValueError(
@@ -131,6 +129,13 @@ def sample_of(study: Study, index: int) -> Sample:
     for leaf, (name, feature) in zip(leaves, study.features.items(), strict=True):
         feature.check(leaf, name)
     return Sample(tuple(leaves), tuple(parts[count:]), _label(label, index))
+
+
+def inputs_of(item: Any) -> tuple[bool, list[Any]]:
+    """Whether an entry of the data has a label, and the inputs in it."""
+    labelled = isinstance(item, (tuple, list)) and len(item) == 2  # pyright: ignore[reportUnknownArgumentType]
+    inputs: Any = item[0] if labelled else item  # pyright: ignore[reportUnknownVariableType]
+    return labelled, [*inputs] if isinstance(inputs, tuple) else [inputs]  # pyright: ignore[reportUnknownVariableType]
 
 
 def device_of(model: Any) -> torch.device | None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
 from attrib import metrics
+from attrib._progress import monitored, report
+from attrib.errors import AttribError
 from attrib.insights import payload
 from attrib.insights.binding import joined
+from attrib.insights.explain import Explained
 from attrib.insights.features.measures import Numbers, as_numbers
 from attrib.insights.heads import collate, embedded, score_of
 from attrib.insights.plain import is_list, listed
@@ -19,9 +23,10 @@ from attrib.insights.protocol import Failure
 from attrib.insights.task import baseline_choices, filled
 from attrib.insights.workbench import Outcome, Workbench
 
-__all__ = ["curves", "values"]
+__all__ = ["convergence", "curves", "values"]
 
 MOST = 200_000  # entries of a region
+HALVES = 6  # how often steps are halved to see how a result converges, and once more
 
 
 def values(bench: Workbench, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +96,45 @@ def curves(bench: Workbench, request: Mapping[str, Any]) -> dict[str, Any]:
             "area": float(curve.area[0]),
         }
     return {**told, "target": payload.target_name(task.study, task.pair, task.head)}
+
+
+def convergence(bench: Workbench, request: Mapping[str, Any]) -> dict[str, Any]:
+    """How far an attribution is from what it is, with a half, a quarter .. of its steps."""
+    request = {**request, "edits": {}}
+    last = bench.outcome(request)
+    args = last.task.args
+    option = next((name for name in ("steps", "samples") if name in args), None)
+    if option is None or any(leaf is None for leaf in last.found.leaves):
+        raise Failure("absent", "this method has neither steps nor samples of which to take fewer")
+    if args[option] is None:
+        raise Failure("absent", f"choose a number of {option} to see what fewer of them give")
+    halves = sorted({max(1, args[option] >> shift) for shift in range(1, HALVES)})
+    counts: list[int] = []
+    found: list[Explained] = []
+    for done, count in enumerate(halves):
+        report(done, len(halves))
+        with monitored(done, len(halves)), suppress(AttribError):  # some need more than that
+            found.append(bench.outcome({**request, "args": {**args, option: count}}).found)
+            counts.append(count)
+    results = [*found, last.found]
+    gaps = [payload.gap(last.task, one) for one in results]
+    return {
+        "type": "convergence",
+        "option": option,
+        "counts": [*counts, args[option]],
+        "distance": [_distance(one, last.found) for one in results],
+        "gap": None if None in gaps else gaps,
+        "target": payload.target_name(last.task.study, last.task.pair, last.task.head),
+    }
+
+
+def _distance(one: Explained, other: Explained) -> float:
+    """The sum of what differs, as a part of the sum of sizes."""
+    found, wanted = (
+        np.concatenate([as_numbers(leaf.flatten()) for leaf in of.leaves if leaf is not None])
+        for of in (one, other)
+    )
+    return float(np.abs(found - wanted).sum() / max(np.abs(wanted).sum(), 1e-30))
 
 
 def _inputs(leaf: Tensor, shape: tuple[int, ...]) -> Any:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attrib.insights.heads import Head, Pair
+from attrib.insights.heads import Head, Pair, is_site
 from attrib.insights.registry import Method
 from attrib.insights.study import Sample, Study
 
-__all__ = ["Extra", "Task", "baseline_choices", "filled"]
+__all__ = ["Extra", "Task", "alike", "baseline_choices", "entered_places", "filled", "follows"]
 
 
 class Extra(NamedTuple):
@@ -24,7 +24,7 @@ class Extra(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What is to be explained, and how."""
+    """What is to be explained, and how; `references` are other samples, by their number."""
 
     study: Study
     model: Any
@@ -34,7 +34,37 @@ class Task(NamedTuple):
     method: Method
     args: Mapping[str, Any]
     baseline: Mapping[str, str]
-    references: Sequence[Sample]
+    references: Mapping[int, Sample]
+
+
+def alike(task: Task) -> dict[int, Sample]:
+    """The other samples of the same shapes, with the further arguments of the one explained."""
+    shapes = [leaf.shape for leaf in task.sample.leaves]
+    return {
+        index: other._replace(args=task.sample.args)
+        for index, other in task.references.items()
+        if [leaf.shape for leaf in other.leaves] == shapes
+    }
+
+
+def entered_places(task: Task) -> list[int]:
+    """Which inputs the method cannot differentiate by, so that it is applied behind them."""
+    if not task.method.gradients or task.method.gives in ("map", "rollout"):
+        return []
+    return [
+        place
+        for place, (kind, leaf) in enumerate(
+            zip(task.study.features.values(), task.sample.leaves, strict=True)
+        )
+        if kind.embed is not None
+        and is_site(kind.embed, task.model)
+        and not leaf.is_floating_point()
+    ]
+
+
+def follows(value: Any, length: int) -> bool:
+    """Whether a further argument has an entry for each of so many tokens, such as a mask."""
+    return isinstance(value, Tensor) and value.ndim > 0 and value.shape[-1] == length
 
 
 def baseline_choices(study: Study, name: str) -> dict[str, Any]:

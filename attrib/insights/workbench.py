@@ -1,4 +1,4 @@
-"""From a message to a result: what the jobs of a session share. Used by its worker."""
+"""From a message to a result: what the jobs of a session share. Used by its workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from attrib.insights import payload
 from attrib.insights.cache import Cache
 from attrib.insights.catalogue import Catalogue
-from attrib.insights.explain import Explained, explain
+from attrib.insights.explain import Explained, difference, explain
 from attrib.insights.field import Field
 from attrib.insights.forms import arguments
 from attrib.insights.heads import Head, Pair
@@ -22,7 +22,7 @@ from attrib.insights.protocol import Failure
 from attrib.insights.registry import Method
 from attrib.insights.sites import sites_of
 from attrib.insights.study import Sample, Study, sample_of
-from attrib.insights.task import Task, baseline_choices, filled
+from attrib.insights.task import Task, baseline_choices, filled, follows
 
 __all__ = ["Limits", "Outcome", "Workbench"]
 
@@ -34,16 +34,19 @@ class Limits:
     Args:
         passes: Evaluations of a model for one attribution.
         seconds: For one computation.
+        workers: Computations at once, in threads. A page has one at a time, and a brief one beside
+            it: with two, a long computation of one page does not hold up another.
         waiting: Computations of one page that may wait for their turn.
         cache_bytes: For results that are kept.
-        auto_passes: What the default method may cost to be run without being asked for.
+        auto_passes: What a method may cost to be run without being asked for.
     """
 
     passes: float = 200_000
     seconds: float = 600
+    workers: int = 2
     waiting: int = 8
     cache_bytes: int = 256 * 2**20
-    auto_passes: float = 4000
+    auto_passes: float = 5000
 
 
 class Outcome(NamedTuple):
@@ -90,20 +93,20 @@ class Workbench:
         args = self._arguments(form, request, model)
         baseline = self.catalogue.baseline(request["baseline"])
         head = self.predictions.head(model)
-        sample = self.sample(request["sample"])
-        pair = self._pair(request["target"], model, request["sample"], head, sample)
+        index, edits = request["sample"], request["edits"]
+        sample = self.edited(self.sample(index), edits)
+        pair = self._pair(request["target"], model, None if edits else index, head, sample)
         key = self._key(request, model, args, baseline, pair)
-        edited = self.edited(sample, request["edits"], baseline)
         task = Task(
             study=self.study,
             model=self.study.models[model],
             head=head,
-            sample=edited,
+            sample=sample,
             pair=pair,
             method=method,
             args=args,
             baseline=baseline,
-            references=self._references(method, args, request["sample"]),
+            references=self._references(method, args, index),
         )
         known = self.cache.get(key)
         found = known or explain(task, self.limits.passes)
@@ -111,8 +114,19 @@ class Workbench:
             self.cache.put(key, found)
         return Outcome(task, found, known is not None, request)
 
+    def changed(self, outcome: Outcome) -> Outcome:
+        """What edits did to an attribution, that of the same class."""
+        first, second = outcome.task.pair
+        rule = (
+            "pred" if first is None else first if second is None else {"contrast": [first, second]}
+        )
+        before = self.outcome({**outcome.request, "target": rule, "edits": {}})
+        return outcome._replace(found=difference(outcome.found, before.found))
+
     def cached(self, request: Mapping[str, Any]) -> bool:
         """Whether a result can be told without any computation."""
+        if request["edits"]:
+            return False
         model, _, form = self._which(request)
         args = self._arguments(form, request, model)
         baseline = self.catalogue.baseline(request["baseline"])
@@ -134,9 +148,7 @@ class Workbench:
             raise Failure("absent", f"there is no sample {index}", field="sample")
         return sample_of(self.study, index)
 
-    def edited(
-        self, sample: Sample, edits: Mapping[str, Any], baseline: Mapping[str, str]
-    ) -> Sample:
+    def edited(self, sample: Sample, edits: Mapping[str, Any]) -> Sample:
         """A sample after what a person did to it.
 
         Raises:
@@ -148,7 +160,7 @@ class Workbench:
                 raise Failure("field", f"{name[:60]}: there is no such input", field="edits")
             place = list(self.study.features).index(name)
             choices = baseline_choices(self.study, name)
-            fill = edit.get("fill", baseline.get(name, next(iter(choices))))
+            fill = edit.get("fill", next(iter(choices)))
             if fill not in choices:
                 raise Failure("field", f"fill: must be one of {', '.join(choices)}", field="fill")
             leaf = leaves[place]
@@ -197,15 +209,16 @@ class Workbench:
     def _key(self, request: Mapping[str, Any], *parts: Any) -> str:
         return json.dumps([request["sample"], request["method"], request["edits"], *parts])
 
-    def _references(self, method: Method, args: Mapping[str, Any], index: int) -> list[Sample]:
+    def _references(self, method: Method, args: Mapping[str, Any], index: int) -> dict[int, Sample]:
         if method.call != "several" and "references" not in args:
-            return []
+            return {}
         wanted = int(args.get("references", 16))
         others = range(min(len(self.study.data), 4 * wanted + 1))
-        return [sample_of(self.study, other) for other in others if other != index]
+        return {other: sample_of(self.study, other) for other in others if other != index}
 
-    def _pair(self, rule: Any, model: str, index: int, head: Head, sample: Sample) -> Pair:
-        """Which class is meant, and which it is compared with.
+    def _pair(self, rule: Any, model: str, index: int | None, head: Head, sample: Sample) -> Pair:
+        """Which class is meant, and which it is compared with; without an index, of a sample that
+        is not among the data.
 
         Raises:
             Failure: If there is no such class.
@@ -223,7 +236,7 @@ class Workbench:
             return first, second
         return self._class(rule, model, index, head, sample), None
 
-    def _class(self, rule: Any, model: str, index: int, head: Head, sample: Sample) -> int:
+    def _class(self, rule: Any, model: str, index: int | None, head: Head, sample: Sample) -> int:
         if rule == "label":
             if not isinstance(sample.label, int):
                 raise Failure("field", "target: the sample has no label", field="target")
@@ -232,17 +245,17 @@ class Workbench:
             if rule >= head.outputs:
                 raise Failure("field", f"target: there is no class {rule}", field="target")
             return rule
-        self.predictions.of([index])
-        found = self.predictions.known(model, index)
+        known = self.predictions
+        row = known.of_sample(sample) if index is None else known.row(index)
+        found = row[list(self.study.models).index(model)]
         place = 1 if rule == "second" else 0
-        if found is None or len(found.top) <= place:
-            message = (found and found.error) or "the model predicts no such class"
-            raise Failure("model", message)
+        if len(found.top) <= place:
+            raise Failure("model", found.error or "the model predicts no such class")
         return found.top[place][0]
 
 
 def _follow(value: Any, length: int, origin: list[int]) -> Any:
     """A further argument with an entry per token, after tokens came or went."""
-    if isinstance(value, torch.Tensor) and value.ndim and value.shape[-1] == length:
+    if follows(value, length):
         return value[..., torch.tensor(origin, device=value.device)]
     return value

@@ -71,7 +71,7 @@ def watched(browser: Any) -> Iterator[Callable[..., Any]]:
     contexts: list[Any] = []
 
     def watched(*, forgive: tuple[str, ...] = (), offline: bool = False, **options: Any) -> Any:
-        """A page in a context of its own; console errors that contain a word of `forgive` pass."""
+        """A page in a context of its own; errors that contain a word of `forgive` pass."""
         options = {"viewport": {"width": 1280, "height": 900}, "locale": "en-US", **options}
         context = browser.new_context(**options)
         context.set_default_timeout(15_000)
@@ -85,12 +85,16 @@ def watched(browser: Any) -> Iterator[Callable[..., Any]]:
                 troubles.append(f"asked for {route.request.url}")
                 route.abort()
 
+        def on_error(where: str, text: str) -> None:
+            if not any(word in text for word in forgive):
+                troubles.append(f"{where}: {text}")
+
         def on_console(message: Any) -> None:
-            if message.type == "error" and not any(word in message.text for word in forgive):
-                troubles.append(f"console: {message.text}")
+            if message.type == "error":
+                on_error("console", message.text)
 
         def on_page(page: Any) -> None:
-            page.on("pageerror", lambda error: troubles.append(f"page error: {error}"))
+            page.on("pageerror", lambda error: on_error("page error", str(error)))
             page.on("console", on_console)
 
         context.on("page", on_page)

@@ -19,6 +19,18 @@ def ready(page: Page, panels: int) -> None:
     expect(page.locator(".panel[aria-busy]")).to_have_count(0)
 
 
+def settled(page: Page) -> None:
+    """Nothing is computed and nothing is loading any more."""
+    expect(page.locator("[aria-busy]")).to_have_count(0, timeout=30_000)
+    expect(page.locator(".skeleton")).to_have_count(0, timeout=30_000)
+    expect(page.locator(".progress:visible")).to_have_count(0, timeout=30_000)
+
+
+def painted(page: Page) -> None:
+    """Wait until what has changed is laid out and drawn."""
+    page.evaluate("() => new Promise((go) => requestAnimationFrame(() => setTimeout(go)))")
+
+
 def card(page: Page, sample: int) -> Locator:
     return page.locator(f'.card[data-sample="{sample}"]')
 

@@ -11,11 +11,22 @@ from typing import Any
 
 import pytest
 import torch
-from pages import card, chips, choose, fingerprint, pressed, ready, values_of
+from pages import (
+    TOKEN,
+    card,
+    chips,
+    choose,
+    fingerprint,
+    point_at,
+    pressed,
+    ready,
+    values_of,
+)
 from playwright.sync_api import expect
 
 import insights_studies
 from attrib import insights
+from insights_asking import eventually
 
 METHODS = {
     "images": ("photo", "image"),
@@ -222,14 +233,11 @@ def test_closing_the_page_ends_its_jobs(
 
 
 def idle(server: Any) -> None:
-    """Wait until the process has stopped computing, for a few seconds at most."""
-    end = time.monotonic() + 8
-    while time.monotonic() < end:
-        before = time.process_time()
-        threading.Event().wait(0.25)
-        if time.process_time() - before < 0.05:
-            return
-    raise AssertionError(f"{server} still computes: {threading.enumerate()}")
+    """Nothing is computed any more, a second later at most."""
+    assert eventually(lambda: not server.session.workers.busy, 1.0)
+    before = time.process_time()
+    threading.Event().wait(0.2)
+    assert time.process_time() - before < 0.1
 
 
 def test_a_model_that_raises_spoils_its_own_cards_only(visit: Callable[..., Any]) -> None:
@@ -332,9 +340,100 @@ def test_what_if_moves_the_prediction(visit: Callable[..., Any]) -> None:
     moved = sorted(values_of(page.locator(".bars .figure")))
     assert all(abs(a - b) < 1e-3 for a, b in zip(moved, sorted((new - old).tolist()), strict=True))
     page.get_by_role("button", name="Explain the edited sample").click()
-    ready(page, 2)
+    ready(page, 3)  # before, after, and what changed
     page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".panel")).to_have_count(0)  # which was of another edit
     expect(page.locator(".section .bars .figure").first).to_have_attribute("data-value", "0")
+
+
+def test_an_edited_sample_is_explained_as_what_it_is_now(visit: Callable[..., Any]) -> None:
+    study = insights_studies.images
+    changed = study.data[2][0].clone()
+    changed[:, :18, :20] = 0
+    model = study.models["cnn"]
+    chances = model(changed[None]).softmax(-1)[0]
+    now, shapes = int(chances.argmax()), insights_studies.SHAPES
+    page = visit("images", "view=detail&sample=2&tab=edit&method=saliency")
+    for place, value in enumerate(("0", "0", "18", "20")):
+        page.locator(".numbers input").nth(place).fill(value)
+    page.get_by_role("button", name="Erase").click()
+    expect(page.get_by_text("Predicted:")).to_contain_text(f"{shapes[now]} {chances[now]:.0%}"[:-1])
+    page.get_by_role("button", name="Explain the edited sample").click()
+    ready(page, 3)
+    for panel in page.locator(".panel").all():
+        expect(panel.locator(".caption b").first).to_have_text(shapes[now])
+    edited = page.locator(".panel").nth(1)
+    first = chips(edited).first
+    expect(first).to_have_attribute("data-class", str(now))
+    expect(first).to_have_attribute("aria-pressed", "true")
+    canvas = page.locator(".panel").nth(2).locator("canvas")
+    before, after = (
+        torch.autograd.functional.jacobian(lambda x: model(x)[0, now], image[None])[0].sum(0)
+        for image in (study.data[2][0], changed)
+    )
+    point_at(canvas, 20, 4, 24, 24)
+    shown = values_of(page.locator(".panel").nth(2).locator(".readout"))
+    largest = (after - before).abs().max().item()
+    assert abs(shown[0] - (after - before)[20, 4].item()) < 1e-3 * largest
+    last = chips(page.locator(".panel").first).last
+    other = shapes[int(last.get_attribute("data-class"))]
+    assert other != shapes[now]
+    last.click()
+    ready(page, 3)
+    expect(page.locator(".panel").nth(2).locator(".caption b").first).to_have_text(other)
+
+
+def test_a_pressed_target_goes_with_the_sample(
+    visit: Callable[..., Any], watched: Callable[..., Any]
+) -> None:
+    page = visit("images", "method=saliency", permissions=["clipboard-read", "clipboard-write"])
+    ready(page, 6)
+    chip = chips(card(page, 2)).nth(2)
+    name = insights_studies.SHAPES[int(chip.get_attribute("data-class"))]
+    chip.click()
+    caption = page.locator(".caption b").first
+    expect(card(page, 2).locator(".caption b").first).to_have_text(name)
+    menu = card(page, 2).locator(".menu summary")
+    menu.click()
+    card(page, 2).get_by_role("button", name="Copy link").click()
+    expect(page.locator(".toast")).to_contain_text("clipboard")
+    link = page.evaluate("navigator.clipboard.readText()")
+    menu.click()
+    card(page, 2).get_by_role("button", name="Open").click()
+    ready(page, 1)
+    expect(caption).to_have_text(name)
+    page.get_by_role("tab", name="Values").click()
+    expect(caption).to_have_text(name)
+    fresh = watched()
+    fresh.goto(link.replace("#", f"#token={TOKEN}&"))
+    ready(fresh, 1)
+    expect(fresh.locator(".caption b").first).to_have_text(name)
+    choose(fresh, "Explain the score of", "label")  # for all, again
+    expect(fresh.locator(".caption b").first).to_have_text(insights_studies.SHAPES[2])
+
+
+def test_what_a_link_asks_for_in_vain_is_told(visit: Callable[..., Any]) -> None:
+    link = "limit=3&target=99&classes=%5B77%5D&targets=%7B%220%2Fcnn%22%3A88%7D&sample=500"
+    page = visit("images", f"{link}&args=%7B%22nothing%22%3A1%7D")
+    ready(page, 3)
+    for key in ("target", "classes", "targets", "sample", "args"):
+        expect(page.locator(".toast")).to_contain_text(key)
+
+
+def test_what_costs_much_waits_to_be_asked_for(watched: Callable[..., Any]) -> None:
+    page = watched()
+    limits = insights.Limits(auto_passes=1000)
+    with insights.serve(insights_studies.images, token=TOKEN, limits=limits) as server:
+        page.goto(f"{server.url}&limit=3")
+        ready(page, 3)
+        choose(page, "Method", "kernel_shap")
+        expect(page.get_by_text("the settings have changed")).to_have_count(3)
+        expect(page.locator(".help-line")).to_contain_text("About 1024 passes")
+        samples = page.locator('[data-argument="samples"] input')
+        samples.fill("200")
+        samples.press("Enter")
+        expect(page.locator(".help-line")).to_contain_text("About 200 passes")
+        expect(page.locator(".caption").first).to_contain_text("integrated gradients")
 
 
 def test_on_demand_nothing_runs_before_it_is_asked_for(visit: Callable[..., Any]) -> None:

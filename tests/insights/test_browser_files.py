@@ -70,6 +70,42 @@ def test_every_kind_is_drawn(visit: Callable[..., Any], study: str) -> None:
     assert saved(page, 0, "png")[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+def test_signs_are_told_without_colours(visit: Callable[..., Any]) -> None:
+    page = visit("modal", "limit=3")
+    ready(page, 3)
+    drawing = ElementTree.fromstring(saved(page, 0, "svg"))
+    lines = drawing.findall(f".//{SVG}line")
+    raised, lowered = (
+        [line.get("stroke-dasharray") for line in lines if line.get("data-part") == way]
+        for way in ("raises", "lowers")
+    )
+    assert len(raised) == page.locator('.card[data-sample="0"] .token.raises').count() > 0
+    assert len(lowered) == page.locator('.card[data-sample="0"] .token.lowers').count() > 0
+    assert not any(raised)
+    assert all(lowered)
+    words = "".join(drawing.itertext())
+    assert "net +" in words
+    assert "99th percentile" in words
+    table = visit("table", "limit=3")
+    ready(table, 3)
+    drawing = ElementTree.fromstring(saved(table, 0, "svg"))
+    hatched = [r for r in drawing.findall(f".//{SVG}rect") if r.get("data-part") == "lowers"]
+    assert len(hatched) == card(table, 0).locator(".bar.lowers").count() > 0
+
+
+def test_a_matrix_is_drawn_with_its_names_and_numbers(visit: Callable[..., Any]) -> None:
+    page = visit("table", "limit=3&method=interactions")
+    ready(page, 3)
+    drawing = ElementTree.fromstring(saved(page, 0, "svg"))
+    picture = drawing.find(f".//{SVG}image[@data-part='matrix']")
+    assert picture is not None
+    card(page, 0).get_by_role("button", name="Matrix").click()
+    cells = card(page, 0).locator("tbody td").all_inner_texts()
+    words = [text.text for text in drawing.findall(f".//{SVG}text")]
+    assert len(cells) == 25
+    assert set(cells) | {"age", "weight", "pulse", "dose", "sex"} <= set(words)
+
+
 def test_numbers_are_those_of_attrib(visit: Callable[..., Any]) -> None:
     page = visit("table")
     ready(page, 6)

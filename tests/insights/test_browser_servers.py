@@ -112,6 +112,17 @@ def test_a_server_that_comes_back_is_found_again(watched: Callable[..., Any]) ->
         expect(page.locator(".banner")).to_contain_text("token")
 
 
+def test_details_are_shown_where_they_were_asked_for(watched: Callable[..., Any]) -> None:
+    with insights.serve(insights_studies.broken, token=TOKEN, debug=True) as server:
+        page = watched()
+        page.goto(f"{server.url}&method=broken&limit=1&offset=1")
+        failure = page.locator('.failure[data-kind="model"]').first
+        expect(failure).to_contain_text("this method is broken")
+        failure.locator("summary").click()
+        expect(failure.locator("pre")).to_contain_text("Traceback")
+        page.close()
+
+
 def test_pages_of_others_have_no_effect(
     watched: Callable[..., Any], served: Callable[[str], Any]
 ) -> None:

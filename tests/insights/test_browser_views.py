@@ -15,6 +15,7 @@ from pages import (
     close,
     explained,
     fingerprint,
+    painted,
     point_at,
     pressed,
     ready,
@@ -225,14 +226,16 @@ def test_shares_of_the_inputs_sum_to_one(visit: Callable[..., Any]) -> None:
         ("array", 4),
     ],
 )
-@pytest.mark.parametrize("width", [1280, 320])
 def test_all_kinds_of_studies_fit_the_page(
-    visit: Callable[..., Any], study: str, count: int, width: int
+    visit: Callable[..., Any], study: str, count: int
 ) -> None:
-    page = visit(study, viewport={"width": width, "height": 800})
+    page = visit(study)
     ready(page, count)
     expect(page.locator(".failure")).to_have_count(0)
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    for width in (1280, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        painted(page)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, width
 
 
 def test_long_texts_fold_what_does_not_matter(visit: Callable[..., Any]) -> None:
@@ -273,6 +276,71 @@ def test_zero_attributions_are_neutral_and_said(visit: Callable[..., Any]) -> No
         "el => [...el.getContext('2d').getImageData(50, 50, 1, 1).data]"
     )
     assert middle == [247, 247, 247, 255]
+
+
+def test_what_turns_the_writing_is_seen_and_turns_nothing(visit: Callable[..., Any]) -> None:
+    page = visit("hostile", "limit=3&method=saliency")
+    ready(page, 3)
+    marks = page.locator(".token .control")
+    told = marks.evaluate_all(
+        "all => all.map(el => [el.textContent, getComputedStyle(el, '::before').content,"
+        " getComputedStyle(el).unicodeBidi])"
+    )
+    assert ["\u202e", '"\ufffd"', "isolate"] in told
+    assert ["\x00", '"\u2400"', "isolate"] in told
+    token = card(page, 0).locator(".token", has_text="gnp.exe")
+    ends = token.evaluate(
+        "el => { const text = el.lastChild; const range = document.createRange();"
+        "return [0, 6].map(i => { range.setStart(text, i); range.setEnd(text, i + 1);"
+        "return range.getBoundingClientRect().left; }); }"
+    )
+    assert ends[0] < ends[1]  # from left to right, as it was written
+
+
+def test_curves_settle_and_fit(visit: Callable[..., Any]) -> None:
+    page = visit("table", "view=detail&sample=1&tab=curves")
+    section = page.get_by_role("region", name="Convergence")
+    expect(section.locator("svg")).to_have_count(2)  # the distance, and the completeness gap
+    expect(section).to_contain_text("distance from the result with 50 steps")
+    for chart in page.locator("svg.chart").all():
+        inside = chart.evaluate(
+            "el => [...el.querySelectorAll('text')].every(text => {"
+            "const [a, b] = [text.getBoundingClientRect(), el.getBoundingClientRect()];"
+            "return a.left >= b.left && a.right <= b.right + 1; })"
+        )
+        assert inside
+    section.get_by_text("As a table").click()
+    rows = section.locator("tbody tr")
+    expect(rows).to_have_count(6)
+    expect(rows.last).to_contain_text("50")
+
+
+def test_long_names_of_classes_fit_an_overview_and_a_chip(visit: Callable[..., Any]) -> None:
+    page = visit("thousand", "view=overview", viewport={"width": 320, "height": 700})
+    expect(page.locator(".confusion")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    heads = page.locator(".confusion thead th").evaluate_all("all => all.map(e => e.clientWidth)")
+    assert min(heads) >= 60  # a few letters in a line
+    page.get_by_role("button", name="Browse").click()
+    ready(page, 6)
+    chip = chips(card(page, 0)).first.locator("bdi")
+    assert chip.evaluate("el => getComputedStyle(el).webkitLineClamp") == "2"  # then an ellipsis
+
+
+def test_an_overview_without_labels_is_not_empty(visit: Callable[..., Any]) -> None:
+    page = visit("bare_regression", "view=overview")
+    expect(page.get_by_role("region", name="Predictions")).to_be_visible()
+
+
+def test_a_scale_that_is_exceeded_says_by_how_many(visit: Callable[..., Any]) -> None:
+    page = visit("images", "limit=3&method=saliency&scale=0.01")
+    ready(page, 3)
+    legend = card(page, 0).locator(".legend")
+    target = int(pressed(card(page, 0)).get_attribute("data-class"))
+    sizes = explained(insights_studies.images, 0, target, attrib.saliency).sum(0).abs()
+    beyond = (sizes > 0.01).float().mean().item()
+    expect(legend).to_contain_text(f"{100 * beyond:.0f} % beyond")
+    expect(legend).to_contain_text("in the method's own unit")
 
 
 def test_constant_attributions_are_full_colour(visit: Callable[..., Any]) -> None:

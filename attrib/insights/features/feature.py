@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from attrib.games import patches
 from attrib.insights.plain import is_list, is_number, is_object
 from attrib.insights.protocol import Failure
 
-__all__ = ["Feature", "Grouping", "each", "entries_of", "parts", "whole"]
+__all__ = ["Feature", "Grouping", "each", "entries_of", "parts", "tiled", "whole"]
 
-Grouping = Callable[[Tensor], Tensor]
-"""From a leaf without batch dimension to ids that broadcast to it."""
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which entries count as one.
+
+    Attributes:
+        ids: From a leaf without batch dimension to ids that broadcast to it.
+        code: The same in Python, from a leaf and what it is called.
+    """
+
+    ids: Callable[[Tensor], Tensor]
+    code: Callable[[Tensor, str], str]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.ids(x)
 
 
 class Feature(Protocol):
@@ -82,23 +97,42 @@ class Feature(Protocol):
         ...
 
 
-def each(x: Tensor) -> Tensor:
-    """Every entry is a feature."""
-    return torch.arange(x.numel()).reshape(x.shape)
+each = Grouping(
+    lambda x: torch.arange(x.numel()).reshape(x.shape),
+    lambda x, name: f"torch.arange({x.numel()}).reshape({tuple(x.shape)})",
+)
+"""Every entry is a feature."""
+
+whole = Grouping(
+    lambda x: torch.zeros((1,) * x.ndim, dtype=torch.long),
+    lambda x, name: f"torch.zeros({(1,) * x.ndim}, dtype=torch.long)",
+)
+"""All entries are one feature."""
 
 
 def parts(*counts: int) -> dict[str, Grouping]:
     """About so many parts, each of entries that follow one another, by name."""
 
     def cut(count: int) -> Grouping:
-        return lambda x: each(x) // max(1, -(-x.numel() // count))
+        def length(x: Tensor) -> int:
+            return max(1, -(-x.numel() // count))
+
+        return Grouping(
+            lambda x: each(x) // length(x), lambda x, name: f"({each.code(x, name)} // {length(x)})"
+        )
 
     return {f"parts-{count}": cut(count) for count in counts}
 
 
-def whole(x: Tensor) -> Tensor:
-    """All entries are one feature."""
-    return torch.zeros((1,) * x.ndim, dtype=torch.long)
+def tiled(count: int, dims: int) -> Grouping:
+    """Boxes that tile the last dimensions, about so many in each."""
+
+    def box(x: Tensor) -> list[int]:
+        return [-(-length // count) for length in x.shape[x.ndim - dims :]]
+
+    return Grouping(
+        lambda x: patches(x, box(x)), lambda x, name: f"attrib.games.patches({name}, {box(x)})"
+    )
 
 
 def entries_of(

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from attrib.errors import AttribValueError
-from attrib.games import patches
-from attrib.insights.features.feature import Grouping, each, entries_of, whole
+from attrib.insights.features.feature import Grouping, each, entries_of, tiled, whole
 from attrib.insights.features.measures import as_numbers, shrunk, statistics
 from attrib.insights.protocol import quantised
 
@@ -76,7 +75,7 @@ class Image:
         return None
 
     def groupings(self) -> dict[str, Grouping]:
-        found = {f"grid-{count}": _grid(count) for count in (8, 16, 4, 3, 2)}
+        found = {f"grid-{count}": tiled(count, 2) for count in (8, 16, 4, 3, 2)}
         return {**found, "entry": each, "whole": whole}
 
     def choices(self) -> dict[str, Any]:
@@ -118,10 +117,6 @@ class Image:
 
 def _channels(x: Tensor) -> Tensor:
     return x[None] if x.ndim == 2 else x
-
-
-def _grid(count: int) -> Grouping:
-    return lambda x: patches(x, [-(-length // count) for length in x.shape[-2:]])
 
 
 def _mean_colour(x: Tensor) -> Tensor:

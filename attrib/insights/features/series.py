@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from attrib.errors import AttribValueError
-from attrib.games import patches
-from attrib.insights.features.feature import Grouping, each, entries_of, whole
+from attrib.insights.features.feature import Grouping, each, entries_of, tiled, whole
 from attrib.insights.features.measures import as_numbers, binned, statistics
+from attrib.insights.plain import figure
 
 __all__ = ["TimeSeries"]
 
@@ -74,11 +74,11 @@ class TimeSeries:
 
     def names(self, x: Tensor) -> list[Sequence[str]] | None:
         channels = self.channels or [f"channel {index}" for index in range(_two(x).shape[0])]
-        return [list(channels), [f"{step * self.dt:g}" for step in range(x.shape[-1])]]
+        return [list(channels), [figure(step * self.dt) for step in range(x.shape[-1])]]
 
     def groupings(self) -> dict[str, Grouping]:
-        found = {f"windows-{count}": _windows(count) for count in (16, 64, 8, 4)}
-        return {**found, "channel": _by_channel, "entry": each, "whole": whole}
+        found = {f"windows-{count}": tiled(count, 1) for count in (16, 64, 8, 4)}
+        return {**found, "channel": _BY_CHANNEL, "entry": each, "whole": whole}
 
     def choices(self) -> dict[str, Any]:
         return {"zero": 0.0, "mean": _mean}
@@ -106,9 +106,7 @@ def _two(x: Tensor) -> Tensor:
     return x[None] if x.ndim == 1 else x
 
 
-def _windows(count: int) -> Grouping:
-    return lambda x: patches(x, [-(-x.shape[-1] // count)])
-
-
-def _by_channel(x: Tensor) -> Tensor:
-    return torch.arange(_two(x).shape[0])[:, None] if x.ndim == 2 else whole(x)
+_BY_CHANNEL = Grouping(
+    lambda x: torch.arange(len(x))[:, None] if x.ndim == 2 else whole(x),
+    lambda x, name: f"torch.arange({len(x)})[:, None]" if x.ndim == 2 else whole.code(x, name),
+)

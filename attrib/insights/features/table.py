@@ -12,7 +12,7 @@ from torch import Tensor
 from attrib.errors import AttribValueError
 from attrib.insights.features.feature import Grouping, each, whole
 from attrib.insights.features.measures import as_numbers, statistics
-from attrib.insights.plain import is_number, is_object
+from attrib.insights.plain import figure, is_number, is_object
 from attrib.insights.protocol import Failure
 
 __all__ = ["Tabular"]
@@ -109,4 +109,4 @@ class Tabular:
         if categories is not None and np.isfinite(value) and 0 <= round(value) < len(categories):
             return str(categories[round(value)])
         unit = self.units.get(name)
-        return f"{value:.5g} {unit}" if unit else f"{value:.5g}"
+        return f"{figure(value)} {unit}" if unit else figure(value)

@@ -95,7 +95,8 @@ class Text:
         return [self._pieces(x)[0]]
 
     def groupings(self) -> dict[str, Grouping]:
-        return {"token": each, "word": self._words, **parts(64, 8), "whole": whole}
+        words = Grouping(self._words, lambda x, name: f"torch.tensor({listed(self._words(x))})")
+        return {"token": each, "word": words, **parts(64, 8), "whole": whole}
 
     def choices(self) -> dict[str, Any]:
         return {"id 0": 0}

@@ -28,6 +28,10 @@ export function render({ model, el, signal }) {
   const end = new AbortController();
   signal?.addEventListener("abort", () => end.abort());
   const place = h("div", {});
+  // Notebook takes its shortcuts before we see a key, unless what has the focus says no.
+  place.addEventListener("focusin", ({ target }) =>
+    target.setAttribute("data-lm-suppress-shortcuts", "true"),
+  );
   el.append(place);
   mount(place, widgetHost(model, end.signal), { signal: end.signal });
   return () => end.abort();
@@ -292,7 +296,7 @@ function run(element, { client, host, signal, frame, config }) {
 
   /** @param {string} words */
   function announce(words) {
-    say.textContent = words;
+    replace(say, words);
   }
 }
 

@@ -16,7 +16,9 @@ export function browseScreen(app) {
   const notices = h("div", { class: "stack" });
   const back = button(`‹ ${T.previous}`, () => turn(-1), { "data-page": "previous" });
   const on = button(`${T.next} ›`, () => turn(1), { "data-page": "next" });
-  const size = select(["3", "6", "12", "24", "48"], String(store.get().limit), (limit) =>
+  // A link may ask for any number.
+  const sizes = [...new Set([3, 6, 12, 24, 48, store.get().limit])].sort((a, b) => a - b);
+  const size = select(sizes.map(String), String(store.get().limit), (limit) =>
     store.set({ limit: Number(limit), offset: 0 }),
   );
   const el = h(

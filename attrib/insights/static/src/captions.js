@@ -2,7 +2,7 @@
 
 import { button, h, name } from "./dom.js";
 import { numeric } from "./frames.js";
-import { number } from "./numbers.js";
+import { exact, number } from "./numbers.js";
 import { same } from "./store.js";
 import { T } from "./strings.js";
 
@@ -15,9 +15,7 @@ export function captionParts(config, result) {
   const method = config.methods.find((/** @type {any} */ item) => item.name === result.method);
   const told = Object.entries(result.args)
     .filter(([key, value]) => value !== null && telling(method, key, value))
-    .map(
-      ([key, value]) => `${titleOf(method, key)} ${Array.isArray(value) ? value.join(" ") : value}`,
-    );
+    .map(([key, value]) => `${titleOf(method, key)} ${[value].flat().map(exact).join(" ")}`);
   const baselines = config.features.map((/** @type {any} */ { name: feature }) =>
     config.baselines[feature]?.findIndex(
       (/** @type {any} */ item) => item.name === result.baseline?.[feature],
@@ -31,7 +29,7 @@ export function captionParts(config, result) {
     ...told,
     ...baselines,
     ...gap,
-    result.edited ? T.edited : null,
+    result.change ? T.changedBy : result.edited ? T.edited : null,
   ].filter(Boolean);
   return [h("b", {}, name(result.target.name)), ` · ${rest.join(" · ")}`];
 }

@@ -4,6 +4,7 @@ import { button, h, name, unique } from "./dom.js";
 import { numeric } from "./frames.js";
 import { number } from "./numbers.js";
 import { createPanel } from "./panel.js";
+import { cardKey } from "./store.js";
 import { T } from "./strings.js";
 import { createCursor } from "./views.js";
 
@@ -62,6 +63,16 @@ export function createCard(app, row, { slot = "card", group, wide = false, fixed
   };
 }
 
+/** What a link to one card says of its own: of the targets only those of this sample.
+ * @param {any} app @param {any} row
+ */
+function linkOf({ config, store }, row) {
+  const { targets } = store.get();
+  const keys = config.models.map((/** @type {any} */ model) => cardKey(row.sample, model.name));
+  const own = Object.entries(targets).filter(([key]) => keys.includes(key));
+  return { screen: "detail", sample: row.sample, targets: Object.fromEntries(own) };
+}
+
 /** Right or wrong, as a sign and a word. @param {any} row @param {string} model */
 function badge(row, model) {
   const prediction = row.predictions.find((/** @type {any} */ item) => item.model === model);
@@ -115,7 +126,7 @@ function menu(app, row, panels) {
       {},
       act(T.open, () => app.open(row.sample)),
       app.client.host.link
-        ? act(T.copyLink, () => app.copyLink({ screen: "detail", sample: row.sample }))
+        ? act(T.copyLink, () => app.copyLink(linkOf(app, row)))
         : null,
       act(T.export, () => app.export(row, panels)),
       act(T.copySnippet, () => app.copySnippet(panels)),

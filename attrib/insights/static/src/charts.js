@@ -4,26 +4,33 @@ import { h, svg } from "./dom.js";
 import { number } from "./numbers.js";
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM] = [440, 200, 52, 24, 26];
+const LETTER = 7.5; // how wide a figure is, about
+
+/** @type {Array<[number, string]>} */
+const PERCENT = [0, 0.5, 1].map((v) => [v, `${v * 100} %`]);
 
 /**
  * Lines over a shared axis.
  * @param {Array<{label: string, x: number[], y: number[], dash?: string, color: string}>} lines
  * @param {{label: string}} words
+ * @param {Array<[number, string]>} [ticks] what is said at some places of the axis, from 0 to 1
  */
-export function lineChart(lines, words) {
+export function lineChart(lines, words, ticks = PERCENT) {
   const all = lines.flatMap((line) => line.y).filter(Number.isFinite);
   const [low, high] = [Math.min(...all), Math.max(...all)];
-  const px = (/** @type {number} */ v) => LEFT + v * (WIDTH - LEFT - RIGHT);
+  const ends = [low, high].map((v) => number(v));
+  const left = Math.max(LEFT, 10 + LETTER * Math.max(...ends.map((words) => words.length)));
+  const px = (/** @type {number} */ v) => left + v * (WIDTH - left - RIGHT);
   const py = (/** @type {number} */ v) =>
     8 + (1 - (v - low) / (high - low || 1)) * (HEIGHT - BOTTOM - 12);
   return h(
     "figure",
     {},
     frame(words, [
-      ...[low, high].map((v) => text(LEFT - 6, py(v) + 4, number(v), "end")),
-      ...[0, 0.5, 1].map((v) => text(px(v), HEIGHT - 8, `${v * 100} %`, "middle")),
+      ...[low, high].map((v, i) => text(left - 6, py(v) + 4, ends[i], "end")),
+      ...ticks.map(([v, label]) => text(px(v), HEIGHT - 8, label, "middle")),
       svg("path", {
-        d: `M${LEFT} 8V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}`,
+        d: `M${left} 8V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}`,
         fill: "none",
         stroke: "currentColor",
         "stroke-opacity": 0.4,

@@ -3,7 +3,7 @@
 import { decode } from "./frames.js";
 import { T } from "./strings.js";
 
-const JOBS = new Set(["attribute", "overview", "curves", "export"]);
+const JOBS = new Set(["attribute", "overview", "curves", "convergence", "export"]);
 // Browsers open six connections to a server; two stay free for what is not a job.
 const OPEN_JOBS = 4;
 

@@ -1,10 +1,10 @@
 /** The bar of controls: what to explain and how, which samples, how they look. */
 
-import { button, field, h, named, replace, select } from "./dom.js";
+import { button, field, h, named, replace, select, visible } from "./dom.js";
 import { argumentField, classInput } from "./fields.js";
 import { filterBox } from "./filters.js";
 import { lookBox } from "./look.js";
-import { modelOf } from "./store.js";
+import { costly, modelOf } from "./store.js";
 import { T } from "./strings.js";
 
 /** @param {any} app */
@@ -25,7 +25,9 @@ export function createControls(app) {
     h("div", { class: "more" }, advanced, filters, lookBox(app)),
   );
   store.on(["model", "method", "run"], draw);
-  store.on(["args", "baseline", "target"], () => el.contains(document.activeElement) || draw());
+  store.on(["args", "baseline", "target"], () =>
+    el.contains(document.activeElement) ? drawHelp() : draw(),
+  );
   draw();
 
   return {
@@ -74,9 +76,29 @@ export function createControls(app) {
     );
     replace(advanced.lastElementChild, shown(true));
     advanced.hidden = config.report || shown(true).length === 0;
-    replace(help, method.summary, passesText(method, model));
+    drawHelp();
     if (focused) el.querySelector(focused)?.focus();
   }
+
+  /** What the method is, and what it costs as it is asked for. */
+  async function drawHelp() {
+    const { method: name, args } = store.get();
+    const method = config.methods.find((/** @type {any} */ item) => item.name === name);
+    const model = modelOf(store, config);
+    replace(help, method.summary, passesText(method.passes[model]));
+    if (config.report || Object.keys(args).length === 0) return;
+    try {
+      const { passes } = await app.client.request("cost", { model, method: name, args });
+      if (store.get().args === args) replace(help, method.summary, passesText(passes));
+    } catch {
+      // What is wrong with the arguments is told where they are used.
+    }
+  }
+}
+
+/** @param {number | null} passes */
+function passesText(passes) {
+  return passes ? ` ${T.passes(passes)}` : "";
 }
 
 /** How to find a field again after all were made anew. @param {any} element */
@@ -84,12 +106,6 @@ function placeOf(element) {
   const { control, argument } = element.closest("[data-control], [data-argument]")?.dataset ?? {};
   const [key, value] = control ? ["control", control] : ["argument", argument];
   return value ? `[data-${key}="${CSS.escape(value)}"] :is(select, input)` : null;
-}
-
-/** @param {any} method @param {string} model */
-function passesText(method, model) {
-  const passes = method.passes?.[model];
-  return passes ? ` ${T.passes(passes)}` : "";
 }
 
 /** @param {any} app */
@@ -122,12 +138,14 @@ function methodField({ config, store }, model) {
   choices.sort(
     (/** @type {any} */ a, /** @type {any} */ b) => Number(Boolean(a.why)) - Number(Boolean(b.why)),
   );
-  const control = select(choices, store.get().method, (method) => store.set({ method, args: {} }));
+  const control = select(choices, store.get().method, (method) =>
+    store.set({ method, args: {}, ...(costly(config, method) ? { run: "demand" } : {}) }),
+  );
   for (const option of control.options) {
     const choice = choices.find((/** @type {any} */ item) => item.value === option.value);
     if (!choice?.why) continue;
     option.disabled = true;
-    option.textContent = `${choice.label}: ${choice.why}`;
+    replace(option, visible(`${choice.label}: ${choice.why}`));
   }
   return named(field(T.method, control), "method");
 }
@@ -167,7 +185,7 @@ function targetField({ config, store }) {
     (chosen) => {
       if (chosen === "pred" || chosen === "label") {
         inputs.replaceChildren();
-        store.set({ target: chosen });
+        store.set({ target: chosen, targets: {} });
       } else offer(chosen);
     },
   );
@@ -195,7 +213,7 @@ function targetField({ config, store }) {
       const bad = meant.some((value) => value === -1);
       box.complain(bad && made.every((one) => one.input.value) ? T.noClass : null);
       if (bad) return;
-      store.set({ target: chosen === "class" ? meant[0] : { contrast: meant } });
+      store.set({ target: chosen === "class" ? meant[0] : { contrast: meant }, targets: {} });
     };
     for (const one of made) one.input.addEventListener("change", apply);
     inputs.replaceChildren(...made.flatMap((one) => [one.input, one.list]));

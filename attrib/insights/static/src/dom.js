@@ -45,6 +45,40 @@ export function replace(el, ...children) {
   el.replaceChildren(...flat(children));
 }
 
+// Control characters but tab and line feed, marks that turn the direction of writing, and halves of
+// surrogate pairs.
+const CONTROL = /[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\p{Cs}]/gu;
+
+/** A text with signs in place of what would be obeyed and not be seen. @param {string} text */
+export function visible(text) {
+  return text.replace(CONTROL, sign);
+}
+
+/** @param {string} character */
+function sign(character) {
+  const code = character.charCodeAt(0);
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
+  return code === 0x7f ? "␡" : "�";
+}
+
+/**
+ * The text as it is, with a sign at every control character, which stands by itself and turns
+ * nothing.
+ * @param {string} text
+ * @returns {Node[]}
+ */
+function written(text) {
+  const parts = [];
+  let at = 0;
+  for (const { 0: character, index } of text.matchAll(CONTROL)) {
+    const mark = h("bdi", { class: "control", "data-sign": sign(character) });
+    mark.append(document.createTextNode(character));
+    parts.push(document.createTextNode(text.slice(at, index)), mark);
+    at = index + 1;
+  }
+  return [...parts, document.createTextNode(text.slice(at))];
+}
+
 /** A name from outside: isolated, so that its writing direction stays its own. @param {any} text */
 export function name(text) {
   return h("bdi", {}, String(text));
@@ -143,16 +177,21 @@ function fill(el, attributes, children) {
       for (const [property, text] of Object.entries(value)) el.style.setProperty(property, text);
     } else if (PROPERTIES.has(key)) el[key] = value;
     else if (typeof value === "boolean" && !key.startsWith("aria-")) el.toggleAttribute(key, value);
-    else el.setAttribute(key, String(value));
+    else el.setAttribute(key, key === "aria-label" ? visible(String(value)) : String(value));
   }
-  el.append(...flat(children));
+  // Lists of choices and drawings have no place for elements.
+  const plain = el.namespaceURI === SVG || el.localName === "option";
+  el.append(...flat(children, plain));
   return el;
 }
 
-/** @param {any[]} children @returns {any[]} */
-function flat(children) {
+/** @param {any[]} children @param {boolean} [plain] @returns {any[]} */
+function flat(children, plain = false) {
   return children
     .flat(Infinity)
     .filter((child) => child !== null && child !== undefined && child !== false)
-    .map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
+    .flatMap((child) => {
+      if (child instanceof Node) return [child];
+      return plain ? [document.createTextNode(visible(String(child)))] : written(String(child));
+    });
 }

@@ -8,7 +8,7 @@ import { number, percent } from "./numbers.js";
 import { failureBox } from "./captions.js";
 import { createGroup } from "./group.js";
 import { createPanel } from "./panel.js";
-import { modelOf } from "./store.js";
+import { classOf, modelOf, targetOf } from "./store.js";
 import { T } from "./strings.js";
 import { createCursor } from "./views.js";
 
@@ -17,13 +17,13 @@ export function editTab(app, row) {
   const { config, client, store } = app;
   /** @type {any[]} every state so far; the last one counts */
   let past = [{}];
-  /** @type {any} */ let panel = null;
+  /** @type {any[]} */ let panels = [];
   let turnOf = 0;
   const undo = button(T.undo, () => past.length > 1 && (past.pop(), changed()));
   const reset = button(T.reset, () => ((past = [{}]), changed()));
   const explain = button(T.explainEdited, attribute, { class: "primary" });
   const moved = h("div", { class: "stack", "aria-live": "polite" });
-  const result = h("div", {});
+  const result = h("div", { class: "stack" });
   const editors = config.features.map((/** @type {any} */ feature) => {
     const make = feature.editable ? EDITORS[feature.kind] : null;
     const editor = make?.(
@@ -43,22 +43,22 @@ export function editTab(app, row) {
   return {
     el: h(
       "div",
-      { class: "sections" },
+      { class: "stack" },
       h(
         "div",
-        { class: "stack" },
-        editors.map((one) => one.el),
-      ),
-      h(
-        "div",
-        { class: "stack" },
+        { class: "sections" },
+        h(
+          "div",
+          { class: "stack" },
+          editors.map((one) => one.el),
+        ),
         section(T.prediction.moves, moved, h("div", { class: "tools" }, undo, reset, explain)),
-        result,
       ),
+      result,
     ),
     dispose() {
       turnOf += 1;
-      panel?.dispose();
+      clear();
     },
   };
 
@@ -72,6 +72,7 @@ export function editTab(app, row) {
     turnOf += 1;
     const mine = turnOf;
     const edits = past.at(-1);
+    clear();
     undo.disabled = reset.disabled = explain.disabled = past.length < 2;
     if (past.length < 2) {
       edited = row;
@@ -82,7 +83,8 @@ export function editTab(app, row) {
     try {
       const answer = await client.request("predict", { sample: row.sample, edits });
       if (mine !== turnOf) return;
-      edited = { ...row, edited: { ...row.features, ...answer.features } };
+      const features = { ...row.features, ...answer.features };
+      edited = { ...row, predictions: answer.predictions, edited: features };
       for (const { editor, name: key } of editors) editor?.draw(edited.edited[key]);
       replace(moved, difference(answer.original, answer.predictions, config));
     } catch (problem) {
@@ -90,27 +92,53 @@ export function editTab(app, row) {
     }
   }
 
+  /** What explained the sample as it was before the last edit says nothing any more. */
+  function clear() {
+    for (const panel of panels) panel.dispose();
+    panels = [];
+    replace(result);
+  }
+
+  /** The same target for the sample, the edited one, and what the edits changed. */
   function attribute() {
-    panel?.dispose();
-    const shared = { cursor: createCursor(), group: createGroup(store, () => "page") };
-    const common = { model: modelOf(store, config), fixed: { now: true }, ...shared };
-    const before = createPanel(app, { ...common, row, slot: "edit:before", title: T.original });
-    const after = createPanel(app, {
-      ...common,
-      row: edited,
-      edits: past.at(-1),
-      slot: "edit:after",
-      title: T.edited,
-    });
-    panel = { dispose: () => [before, after].forEach((one) => one.dispose()) };
-    replace(
-      result,
-      h(
-        "div",
-        { class: "side" },
-        [before, after].map((one) => h("article", { class: "card" }, one.el)),
-      ),
-    );
+    const model = modelOf(store, config);
+    const rule = targetOf(store, row.sample, model);
+    const part = (/** @type {any} */ one) => classOf(one, edited, model) ?? one;
+    show(rule.contrast ? { contrast: rule.contrast.map(part) } : part(rule));
+
+    /** @param {any} target */
+    function show(target) {
+      clear();
+      const common = {
+        model,
+        cursor: createCursor(),
+        group: createGroup(store, () => "page"),
+        choose: show,
+      };
+      const fixed = { target, now: true };
+      const changed = { row: edited, edits: past.at(-1) };
+      panels = [
+        createPanel(app, { ...common, row, fixed, slot: "edit:before", title: T.original }),
+        createPanel(app, { ...common, ...changed, fixed, slot: "edit:after", title: T.edited }),
+        createPanel(app, {
+          ...common,
+          ...changed,
+          fixed: { ...fixed, change: true },
+          slot: "edit:change",
+          title: T.changedBy,
+          chips: false,
+        }),
+      ];
+      replace(
+        result,
+        h("p", { class: "quiet" }, T.sameTarget),
+        h(
+          "div",
+          { class: "side" },
+          panels.map((one) => h("article", { class: "card" }, one.el)),
+        ),
+      );
+    }
   }
 }
 
@@ -125,9 +153,15 @@ function difference(before, after, config) {
   return after.map((now, i) => {
     const old = before[i];
     const title = after.length > 1 ? h("p", { class: "title" }, name(now.model)) : null;
+    if (now.error || old.error) return [title, h("p", {}, name(now.error ?? old.error))];
     if (config.study.task === "value") {
       return [title, h("p", {}, `${number(numeric(old.value))} → ${number(numeric(now.value))}`)];
     }
+    const best = (/** @type {any} */ p) => [
+      h("b", {}, name(p.top[0].name)),
+      ` ${percent(numeric(p.top[0].score))}`,
+    ];
+    const headline = h("p", {}, `${T.nowPredicted} `, best(old), " → ", best(now));
     const ids = [...new Set([...old.top, ...now.top].map((choice) => choice.class))].slice(0, 6);
     const score = (/** @type {any} */ p, /** @type {number} */ id) =>
       p.top.find((/** @type {any} */ c) => c.class === id);
@@ -140,7 +174,7 @@ function difference(before, after, config) {
         text: change(b - a),
       };
     });
-    return [title, bars(items, { limit: 1, label: T.prediction.moves })];
+    return [title, headline, bars(items, { limit: 1, label: T.prediction.moves })];
   });
 }
 

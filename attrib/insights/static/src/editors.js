@@ -1,7 +1,7 @@
 /** One editor for each kind of input: it says what is to change and shows what has changed. */
 
 import { button, field, h, name, replace, select } from "./dom.js";
-import { parse } from "./numbers.js";
+import { exact, parse } from "./numbers.js";
 import { paint } from "./paint.js";
 import { T } from "./strings.js";
 
@@ -245,7 +245,7 @@ function seriesEditor(feature, input, change, current) {
 
 /** A number as one would type it. @param {number} value */
 function rounded(value) {
-  return String(Number(value.toPrecision(7)));
+  return exact(Number(value.toPrecision(7)));
 }
 
 /**

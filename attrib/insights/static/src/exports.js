@@ -26,9 +26,16 @@ export function openExport(app, row, panels) {
     "one",
     draw,
   );
+  const classes = shown.map((panel) => panel.result.target).filter((one) => one.b === null);
+  const own = [...new Set(classes.map((target) => target.a))].filter((one) => one !== null);
+  const likely = shown.flatMap((panel) => panel.prediction.top.slice(0, 2));
+  const among = own.every((id) => likely.some((choice) => choice.class === id));
   const targets = select(
-    ["pred", "top2", "top3", "top5"].map((value) => ({ value, label: T.targetsOf[value] })),
-    "top2",
+    [...(own.length ? ["shown"] : []), "pred", "top2", "top3", "top5"].map((value) => ({
+      value,
+      label: T.targetsOf[value],
+    })),
+    among ? "top2" : "shown",
     draw,
   );
   const size = h("p", { class: "quiet", role: "status" });
@@ -81,7 +88,7 @@ export function openExport(app, row, panels) {
       samples,
       model: model === "*" ? null : model,
       methods: [{ method, args, baseline }],
-      targets: targets.value,
+      targets: targets.value === "shown" ? own : targets.value,
       slot: "export",
       priority: "click",
     };

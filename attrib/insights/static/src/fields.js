@@ -1,7 +1,7 @@
 /** The arguments of a method as fields, from what the server says about its signature. */
 
-import { field, h, select } from "./dom.js";
-import { parse } from "./numbers.js";
+import { field, h, name, select } from "./dom.js";
+import { exact, parse } from "./numbers.js";
 import { T } from "./strings.js";
 
 /**
@@ -100,7 +100,7 @@ function choiceField(spec, choices, current, change) {
 /** @param {any} value */
 function written(value) {
   if (value === null || value === undefined) return "";
-  return Array.isArray(value) ? value.join(" ") : String(value);
+  return [value].flat().map(exact).join(" ");
 }
 
 /**
@@ -124,7 +124,7 @@ export function tagField(label, names, chosen, change) {
             "aria-label": T.remove(names[id]),
             onclick: () => change(classes.filter((other) => other !== id)),
           },
-          h("bdi", {}, names[id] ?? String(id)),
+          name(names[id] ?? id),
           " ×",
         ),
       ),

@@ -48,7 +48,7 @@ export function openHelp(app) {
       { class: "stack" },
       h("h3", {}, T.reading),
       h("p", {}, T.readingText),
-      legend({ limit: 1 }, { sign, palette, target: T.theTarget }),
+      legend({ limit: 1 }, { sign, palette, target: T.theTarget, unit: null }),
       h(
         "p",
         { class: "quiet" },

@@ -4,6 +4,7 @@
  */
 
 import { decode, numeric } from "./frames.js";
+import { classOf } from "./store.js";
 import { T } from "./strings.js";
 
 const GONE = Symbol("no answer will come");
@@ -169,14 +170,6 @@ function frozenMatch(header, message, row) {
   return header.target.b === null && (header.target.a === null || header.target.a === of(wanted));
 }
 
-/** @param {any} target @param {any} row @param {string} model */
-function classOf(target, row, model) {
-  const top = row.predictions.find((/** @type {any} */ p) => p.model === model)?.top ?? [];
-  if (target === "label") return row.label?.class ?? null;
-  if (target === "pred") return top[0]?.class ?? null;
-  return target === "second" ? (top[1]?.class ?? null) : target;
-}
-
 /** @param {any[]} rows @param {any} query */
 function frozenQuery(rows, query) {
   const {
@@ -207,7 +200,7 @@ function frozenQuery(rows, query) {
       kinds[prediction](row) &&
       sure(row) >= min_conf &&
       sure(row) <= max_conf &&
-      (text === "" || words(row).includes(text.toLowerCase())),
+      (text === "" || words(row).includes(typed(text))),
   );
   const keys = {
     index: (r) => r.sample,
@@ -254,7 +247,12 @@ function words(row) {
           : []),
     ),
   ];
-  return parts.join(" ").toLowerCase();
+  return typed(parts.join(" "));
+}
+
+/** A text as one would type it. @param {string} text */
+function typed(text) {
+  return text.toLowerCase().replaceAll("−", "-");
 }
 
 /** @param {string} text */

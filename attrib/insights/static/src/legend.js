@@ -7,12 +7,11 @@ import { T } from "./strings.js";
 
 /**
  * @param {{limit: number, clipped?: number, shared?: boolean}} scale
- * @param {{sign: string, palette: string, target: string, unit?: string}} options
+ * @param {{sign: string, palette: string, target: string, unit: string | null}} options
  */
 export function legend({ limit, clipped = 0, shared = false }, { sign, palette, target, unit }) {
   const absolute = sign === "absolute";
   const size = number(limit);
-  const rule = shared ? T.scaleShared : T.scaleOwn;
   return h(
     "div",
     { class: "legend" },
@@ -23,12 +22,18 @@ export function legend({ limit, clipped = 0, shared = false }, { sign, palette, 
       h("span", { "data-limit": limit }, absolute ? "0" : `−${size} ${T.lowers}`),
       h("span", {}, absolute ? `${size} ${T.size}` : [`+${size} ${T.raises} `, name(target)]),
     ),
-    h(
-      "span",
-      {},
-      [rule, unit ? T.unit(unit) : null, clipped > 0 ? T.clipped(percent(clipped)) : null]
-        .filter(Boolean)
-        .join(" · "),
-    ),
+    h("span", {}, scaleWords({ clipped, shared }, unit)),
   );
+}
+
+/**
+ * Where the ends come from, their unit, and how much lies beyond them.
+ * @param {{clipped: number, shared: boolean}} scale
+ * @param {string | null} unit
+ */
+export function scaleWords({ clipped, shared }, unit) {
+  const rule = shared ? T.scaleShared : T.scaleOwn;
+  return [rule, T.unit(unit), clipped > 0 ? T.clipped(percent(clipped)) : null]
+    .filter(Boolean)
+    .join(" · ");
 }

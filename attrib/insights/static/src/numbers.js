@@ -55,9 +55,14 @@ export function bytes(bytes) {
  * @param {string} text
  */
 export function parse(text) {
-  const plain = text.trim().replace("−", "-").replace(",", ".");
+  const plain = text.trim().replaceAll("−", "-").replace(",", ".");
   if (plain === "" || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(plain)) return null;
   return Number(plain);
+}
+
+/** A number with all its digits, as `parse` takes it; a word stays what it is. @param {any} value */
+export function exact(value) {
+  return typeof value === "number" ? String(value).replaceAll("-", "−") : String(value);
 }
 
 /** @param {number} size @param {number} digits */

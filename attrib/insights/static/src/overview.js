@@ -39,7 +39,7 @@ export function overviewScreen(app) {
   return { el, cards: [], turn: () => {}, reload: () => load(attributed), dispose };
 
   function label() {
-    explain.textContent = T.explainAll(methodTitle(config, store.get().method));
+    replace(explain, T.explainAll(methodTitle(config, store.get().method)));
   }
 
   /** @param {boolean} withMethod */
@@ -109,14 +109,8 @@ export function overviewScreen(app) {
             T.confidenceHint,
           )
         : null,
-      answer.errors
-        ? section(
-            T.residuals,
-            histogram(answer.errors.counts, answer.errors.edges.map(numeric), {
-              label: T.residuals,
-            }),
-          )
-        : null,
+      answer.values ? numbers(answer.values, T.predictedValues) : null,
+      answer.errors ? numbers(answer.errors, T.residuals) : null,
       answer.attributed && answer.shares.length > 1
         ? section(
             T.meanShares,
@@ -140,6 +134,8 @@ export function overviewScreen(app) {
         h("p", { class: "notice" }, notice.message),
       ),
     );
+    if (!body.children.length && answer.computed === answer.total)
+      replace(body, h("p", { class: "empty" }, T.noOverview));
   }
 
   function dispose() {
@@ -158,6 +154,11 @@ function section(title, content, hint) {
     content,
     hint ? h("p", { class: "quiet" }, hint) : null,
   );
+}
+
+/** How often numbers occur. @param {{counts: number[], edges: any[]}} found @param {string} label */
+function numbers({ counts, edges }, label) {
+  return section(label, histogram(counts, edges.map(numeric), { label }));
 }
 
 /**

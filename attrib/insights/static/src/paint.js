@@ -9,6 +9,8 @@ import { part } from "./scale.js";
  * @typedef {{mode: string, sign: Sign, opacity: number, palette: string, quantile: number}} Look
  */
 
+const MOST_NUMBERED = 40;
+
 /**
  * How many canvas pixels one pixel of the data gets.
  * @param {number} height
@@ -44,7 +46,10 @@ export function paint(canvas, pixels, attr, limit, look, wipe = 0) {
   context.clip();
   if (look.mode === "contour") contours(context, attr.values, limit, look, zoom);
   if (look.mode === "top") outlineTop(context, attr.values, look, zoom);
-  if (attr.segments) outlineSegments(context, attr.segments, zoom);
+  if (attr.segments) {
+    outlineSegments(context, attr.segments, zoom);
+    numberSegments(context, attr.segments, zoom);
+  }
   hatch(context, attr.values, zoom);
 }
 
@@ -173,6 +178,32 @@ function outlineSegments(context, { data, shape: [height, width] }, zoom) {
     }
   }
   stroke(context, path, zoom, "#16191d", [], 1);
+}
+
+/**
+ * The numbers of segments, where there are few enough to be read.
+ * @param {any} context
+ * @param {Tensor} segments
+ * @param {number} zoom
+ */
+function numberSegments(context, { data, shape: [height, width] }, zoom) {
+  /** @type {Map<number, [number, number, number]>} */
+  const middles = new Map();
+  for (let i = 0; i < height * width; i++) {
+    const [x, y, count] = middles.get(data[i]) ?? [0, 0, 0];
+    middles.set(data[i], [x + (i % width) + 0.5, y + Math.floor(i / width) + 0.5, count + 1]);
+  }
+  if (middles.size > MOST_NUMBERED) return;
+  context.save();
+  Object.assign(context, { font: "13px system-ui, sans-serif", textAlign: "center", lineWidth: 3 });
+  Object.assign(context, { textBaseline: "middle", strokeStyle: "#ffffffc0" });
+  context.fillStyle = "#16191d";
+  for (const [id, [x, y, count]] of middles) {
+    const place = [(x / count) * zoom, (y / count) * zoom];
+    context.strokeText(id + 1, ...place);
+    context.fillText(id + 1, ...place);
+  }
+  context.restore();
 }
 
 /**

@@ -7,7 +7,7 @@ import { captionParts, failureBox, methodTitle } from "./captions.js";
 import { button, h, name, replace } from "./dom.js";
 import { numeric } from "./frames.js";
 import { duration, number, percent } from "./numbers.js";
-import { EXPLAIN, LOOK, same } from "./store.js";
+import { cardKey, classOf, EXPLAIN, LOOK, same, targetOf } from "./store.js";
 import { T } from "./strings.js";
 import { attributionViews } from "./views.js";
 
@@ -17,9 +17,10 @@ const PATIENCE = 500;
 /**
  * @param {any} app
  * @param {{row: any, model: string, slot: string, cursor: any, fixed?: Record<string, any>, edits?: any,
- *   title?: any, chips?: boolean, wide?: boolean, group: any, done?: () => void}} options
+ *   title?: any, chips?: boolean, wide?: boolean, group: any, done?: () => void,
+ *   choose?: (target: number) => void}} options
  *   `fixed` are parts of the request that the controls do not change; panels of a `group` can
- *   share a scale
+ *   share a scale; `choose` is what a pressed target does, if it does not explain itself here
  */
 export function createPanel(
   app,
@@ -35,6 +36,7 @@ export function createPanel(
     wide = false,
     group,
     done,
+    choose,
   },
 ) {
   const { config, client, store } = app;
@@ -45,8 +47,10 @@ export function createPanel(
   /** @type {any} */ let error = null;
   /** @type {{target: any, stop: AbortController} | null} */ let job = null;
   // The target of this panel alone, once a chip was pressed; and that of what is shown.
-  /** @type {any} */ let own = null;
-  /** @type {any} */ let kept = null;
+  const key = cardKey(row.sample, model);
+  const remembered = () => ("target" in fixed ? null : (store.get().targets[key] ?? null));
+  /** @type {any} */ let own = remembered();
+  /** @type {any} */ let kept = own;
   let views = { el: h("div", { class: "skeleton", "aria-hidden": "true" }), stop: () => {} };
 
   const heading = title ? h("h3", {}, title) : null;
@@ -97,9 +101,11 @@ export function createPanel(
   group.add(panel);
   const stops = [
     store.on(
-      EXPLAIN.filter((key) => key !== "model" && !(key in fixed)),
+      [...EXPLAIN, "targets"].filter((part) => part !== "model" && !(part in fixed)),
       (/** @type {any} */ state, /** @type {string[]} */ changed) => {
-        if (changed.includes("target")) own = kept = null;
+        const asked = changed.some((part) => EXPLAIN.includes(part));
+        if (!asked && same(own, remembered())) return;
+        if (changed.includes("targets")) own = kept = remembered();
         if (state.run === "auto") run();
         else draw();
       },
@@ -123,11 +129,12 @@ export function createPanel(
       baseline: state.baseline,
       ...fixed,
     };
-    return { sample: row.sample, model, target, method, args, baseline, edits };
+    const { change = false } = fixed;
+    return { sample: row.sample, model, target, method, args, baseline, edits, change };
   }
 
   function wanted() {
-    return own ?? fixed.target ?? store.get().target;
+    return own ?? fixed.target ?? targetOf(store, row.sample, model);
   }
 
   /** @param {any} target @param {string} [priority] */
@@ -150,6 +157,7 @@ export function createPanel(
       if (job !== mine) return;
       result = answer;
       kept = own;
+      if (own !== null) store.set({ targets: { ...store.get().targets, [key]: own } });
       if (priority === "click") app.select(result);
       app.announce(
         T.announced(T.sample(row.name), result.target.name, methodTitle(config, result.method)),
@@ -193,10 +201,13 @@ export function createPanel(
 
   /** @param {number} i which chip */
   function press(i) {
-    const choice = prediction.top[i];
-    if (!choice) return;
-    own = choice.class;
-    run(own, "click");
+    const target = prediction.top[i]?.class;
+    if (target === undefined) return;
+    if (choose) choose(target);
+    else {
+      own = target;
+      run(own, "click");
+    }
   }
 
   function shownTarget() {
@@ -278,8 +289,8 @@ export function createPanel(
 
   /** Is it the target of what is shown, be it by another name? @param {any} target */
   function asks(target) {
-    const classes = { pred: prediction.top[0]?.class, label: row.label?.class };
-    return same(target, result.target.rule) || shownTarget() === (classes[target] ?? target);
+    const meant = classOf(target, row, model);
+    return same(target, result.target.rule) || (meant !== null && shownTarget() === meant);
   }
 
   function drawFailure() {

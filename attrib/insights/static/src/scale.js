@@ -24,6 +24,21 @@ export function signed(value, sign) {
 }
 
 /**
+ * How many of the entries are larger than what full colour means; of a scale that was not made for
+ * them it is counted here.
+ * @param {any} attr
+ * @param {number} limit
+ * @param {boolean} shared
+ */
+export function clippedShare(attr, limit, shared) {
+  const values = attr.values?.data;
+  if (!shared || !values) return shared ? 0 : Number(attr.clipped ?? 0);
+  const finite = Array.from(values).filter(Number.isFinite);
+  // A scale that is told in fewer bits is not exceeded by its own largest entry.
+  return finite.filter((v) => Math.abs(v) > limit * (1 + 1e-4)).length / (finite.length || 1);
+}
+
+/**
  * Spearman's rank correlation, ties at their mean rank; NaN where one side is constant.
  * @param {ArrayLike<number>} a
  * @param {ArrayLike<number>} b

@@ -1,7 +1,7 @@
 /** The view of a time series: a line per channel over the colours of its attribution. */
 
 import { colormap, css } from "./colors.js";
-import { button, h, select } from "./dom.js";
+import { button, h, name, replace, select } from "./dom.js";
 import { measured, number, percent } from "./numbers.js";
 import { part } from "./scale.js";
 import { T } from "./strings.js";
@@ -36,8 +36,8 @@ export function seriesView({ feature, input, attr, limit, look, memory, cursor }
     const value = attr ? attr.values.data[i] : null;
     const share = attr && limit ? ` (${percent(part(value, limit, "all"))} ${T.ofScale})` : "";
     const said = attr ? `, ${T.attribution} ${measured(value, attr.errors?.data[i])}${share}` : "";
-    const place = `${feature.channels[channel]} ${T.at} ${time}`;
-    readout.textContent = `${place}: ${number(input.series.data[i])}${said}`;
+    const place = [name(feature.channels[channel]), ` ${T.at} ${time}: `];
+    replace(readout, place, number(input.series.data[i]), said);
     if (attr) readout.dataset.value = String(value);
   };
 
@@ -72,7 +72,7 @@ export function seriesView({ feature, input, attr, limit, look, memory, cursor }
           read: (step) => read(step, group[0]),
           at: () => cursor.get(feature.name),
         });
-        return [h("span", { class: "channel" }, h("bdi", {}, names)), canvas];
+        return [h("span", { class: "channel" }, name(names)), canvas];
       }),
     );
     observe(body, redraw);
@@ -162,7 +162,8 @@ function drawStrip(context, group, { attr, steps, limit, look, from, to, width, 
     const value = strongest(group, attr.values.data, steps, first, Math.min(last, to));
     const size = part(value, limit, look.sign);
     context.fillStyle = css(map(size));
-    context.fillRect(column, HEIGHT - STRIP, 1.5, STRIP);
+    // What lowers is dashed, as an underline is.
+    if (!(size < -0.05 && column % 6 > 3)) context.fillRect(column, HEIGHT - STRIP, 1.5, STRIP);
     context.globalAlpha = 0.3 * (Number.isNaN(size) ? 1 : Math.abs(size));
     context.fillRect(column, 0, 1.5, HEIGHT - STRIP);
     context.globalAlpha = 1;

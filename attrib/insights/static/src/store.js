@@ -28,6 +28,7 @@ export function defaults(config) {
     args: config.default.args ?? {},
     baseline: config.default.baseline ?? {},
     target: "pred",
+    targets: {},
     classes: [],
     label: [],
     prediction: "all",
@@ -112,13 +113,14 @@ export function fromLink(link, config) {
       continue;
     }
     const test = Object.hasOwn(VALID, key) ? VALID[key] : null;
-    if (test?.(value, config)) state[key === "view" ? "screen" : key] = value;
+    if (test?.(value, config, link)) state[key === "view" ? "screen" : key] = value;
     else ignored.push(key);
   }
   if (state.screen === "detail" && state.sample === undefined) delete state.screen;
   if (state.method && !state.args) {
     state.args = state.method === config.default.method ? (config.default.args ?? {}) : {};
   }
+  if (state.method && !state.run && costly(config, state.method)) state.run = "demand";
   return { state, ignored };
 }
 
@@ -135,23 +137,45 @@ const plain = (/** @type {any} */ x) => x !== null && typeof x === "object" && !
 const one = (/** @type {string[]} */ choices) => (/** @type {any} */ x) => choices.includes(x);
 const atom = (/** @type {any} */ x) => ["pred", "label", "second"].includes(x) || whole(x);
 
-/** @type {Record<string, (value: any, config: any) => boolean>} */
+const classes = (/** @type {any} */ config) => config.study.outputs ?? Infinity;
+const ofClass = (/** @type {any} */ x, /** @type {any} */ config) =>
+  !Number.isInteger(x) || x < classes(config);
+const samples = (/** @type {any} */ config) => config.study.samples ?? Infinity;
+const tags = (/** @type {any} */ x, /** @type {any} */ config) =>
+  wholes(x) && x.every((/** @type {number} */ id) => ofClass(id, config));
+
+/** @type {Record<string, (value: any, config: any, link: any) => boolean>} */
 const VALID = {
   view: one(SCREENS),
   tab: one(TABS),
-  sample: whole,
-  pins: wholes,
+  sample: (x, config) => whole(x) && x < samples(config),
+  pins: (x, config) => wholes(x) && x.every((/** @type {number} */ i) => i < samples(config)),
   model: (x, config) =>
     (x === "*" && config.models.length > 1) ||
     config.models.some((/** @type {any} */ m) => m.name === x),
   method: (x, config) => config.methods.some((/** @type {any} */ m) => m.name === x),
-  args: plain,
-  baseline: plain,
-  target: (x) =>
-    atom(x) ||
-    (plain(x) && Array.isArray(x.contrast) && x.contrast.length === 2 && x.contrast.every(atom)),
-  classes: wholes,
-  label: wholes,
+  args: (x, config, { method = config.default.method }) =>
+    plain(x) &&
+    Object.keys(x).every((key) =>
+      config.methods
+        .find((/** @type {any} */ m) => m.name === method)
+        ?.fields.some((/** @type {any} */ f) => f.name === key),
+    ),
+  baseline: (x, config) =>
+    plain(x) &&
+    Object.entries(x).every(([feature, choice]) =>
+      config.baselines[feature]?.some((/** @type {any} */ item) => item.name === choice),
+    ),
+  target: (x, config) =>
+    (atom(x) && ofClass(x, config)) ||
+    (plain(x) &&
+      Array.isArray(x.contrast) &&
+      x.contrast.length === 2 &&
+      x.contrast.every((/** @type {any} */ part) => atom(part) && ofClass(part, config))),
+  targets: (x, config) =>
+    plain(x) && Object.values(x).every((id) => whole(id) && ofClass(id, config)),
+  classes: tags,
+  label: tags,
   prediction: one(PREDICTIONS),
   min_conf: within(0, 1),
   max_conf: within(0, 1),
@@ -169,6 +193,45 @@ const VALID = {
   quantile: within(1, 100),
   palette: (x) => Object.hasOwn(PALETTES, x),
 };
+
+/**
+ * Is a method too much to be run before anybody asks for it?
+ * @param {any} config
+ * @param {string} name
+ */
+export function costly(config, name) {
+  const { passes } = config.methods.find((/** @type {any} */ method) => method.name === name);
+  return !config.report && Object.values(passes ?? {}).some((cost) => cost > config.limits.auto);
+}
+
+/**
+ * What is explained of a sample: the target that was pressed on its card, else that of all.
+ * @param {any} store
+ * @param {number} sample
+ * @param {string} model
+ */
+export function targetOf(store, sample, model) {
+  const { target, targets } = store.get();
+  return targets[cardKey(sample, model)] ?? target;
+}
+
+/** The name of a card in the targets. @param {number} sample @param {string} model */
+export function cardKey(sample, model) {
+  return `${sample}/${model}`;
+}
+
+/**
+ * The class that a rule means for a sample, or null.
+ * @param {any} target
+ * @param {any} row
+ * @param {string} model
+ */
+export function classOf(target, row, model) {
+  const top = row.predictions.find((/** @type {any} */ p) => p.model === model)?.top ?? [];
+  if (target === "label") return row.label?.class ?? null;
+  if (target === "pred") return top[0]?.class ?? null;
+  return target === "second" ? (top[1]?.class ?? null) : target;
+}
 
 /** The model where only one can be asked. @param {any} store @param {any} config */
 export function modelOf(store, config) {

@@ -77,9 +77,7 @@ export const T = {
     second: "the second class",
   },
   targetPart: {
-    only: "Class to explain",
-    0: "Class that it speaks for",
-    1: "Class that it speaks against",
+    only: "Class to explain", 0: "Class that it speaks for", 1: "Class that it speaks against",
   },
   classHint: "type a class",
   noClass: "There is no such class.",
@@ -132,14 +130,8 @@ export const T = {
   // View options
   view: "View",
   look: {
-    mode: "Image",
-    opacity: "Opacity",
-    quantile: "Outlined part (%)",
-    sign: "Sign",
-    scale: "Colour scale",
-    merge: "Tokens",
-    top: "Bars",
-    palette: "Palette",
+    mode: "Image", opacity: "Opacity", quantile: "Outlined part (%)", sign: "Sign",
+    scale: "Colour scale", merge: "Tokens", top: "Bars", palette: "Palette",
   },
   mode: {
     overlay: "overlay",
@@ -152,31 +144,23 @@ export const T = {
     original: "original",
   },
   sign: {
-    all: "both signs",
-    positive: "what raises",
-    negative: "what lowers",
-    absolute: "size only",
+    all: "both signs", positive: "what raises", negative: "what lowers", absolute: "size only",
   },
   scale: { sample: "each its own", page: "same for all", fixed: "fixed …" },
   scaleName: (scale) =>
     scale === "sample" ? "own scale" : scale === "page" ? "same scale" : `scale ±${scale}`,
   fixedScale: "What full colour means",
   merge: {
-    default: "as the study says",
-    none: "single tokens",
-    sum: "words, summed",
-    mean: "words, averaged",
-    max: "words, largest",
+    default: "as the study says", none: "single tokens", sum: "words, summed",
+    mean: "words, averaged", max: "words, largest",
   },
   palette: {
-    attrib: "blue and orange",
-    rdbu: "blue and red",
-    coolwarm: "cool and warm",
+    attrib: "blue and orange", rdbu: "blue and red", coolwarm: "cool and warm",
     captum: "red and green (Captum)",
   },
   scaleShared: "one scale for all",
   scaleOwn: "99th percentile",
-  unit: (unit) => `in ${unit}s`,
+  unit: (unit) => (unit ? `in ${unit}s` : "in the method's own unit"),
   clipped: (share) => `${share} beyond`,
   lowers: "lowers",
   raises: "raises",
@@ -197,6 +181,11 @@ export const T = {
   notYet: "Not explained yet.",
   edited: "edited",
   original: "original",
+  changedBy: "change: edited − original",
+  sameTarget:
+    "All explain the same target, on one scale; the predicted class is that of the edited sample. " +
+    "Press another target to explain that.",
+  nowPredicted: "Predicted:",
   progress: "Progress",
   queued: (n) => (n ? `waiting for ${plural(n, "job", "jobs")}` : "waiting"),
   left: (time) => `${time} left`,
@@ -281,6 +270,11 @@ export const T = {
   curvesHint:
     "The most important entries come first: insertion puts them into the baseline, deletion takes " +
     "them out of the sample. A good attribution moves the score early.",
+  convergence: "Convergence",
+  convergenceHint:
+    "The same explanation with fewer steps or samples: where the curve is flat, more of them change " +
+    "little.",
+  distance: (most, option) => `distance from the result with ${most} ${option}`,
   insertion: "insertion",
   deletion: "deletion",
   area: "area",
@@ -296,11 +290,7 @@ export const T = {
   erase: "Erase",
   erased: (start, stop) => `steps ${start} to ${stop} erased`,
   edge: {
-    y0: "from row",
-    x0: "from column",
-    y1: "to row",
-    x1: "to column",
-    start: "from step",
+    y0: "from row", x0: "from column", y1: "to row", x1: "to column", start: "from step",
     stop: "to step",
   },
   wantInside: (height, width) => `From less than to, within ${height} rows and ${width} columns.`,
@@ -330,8 +320,10 @@ export const T = {
   accuracy: (share) => `Right predictions: ${share}`,
   confidence: "Confidence",
   confidenceLabel: "How many predictions have which confidence, and how many of them are right",
-  confidenceHint: "The dark part of each bar is right.",
-  residuals: "Prediction minus label",
+  confidenceHint: "The solid part of each bar is right.",
+  predictedValues: "Predictions",
+  residuals: "How far predictions are from their labels",
+  noOverview: "Nothing could be predicted for these samples.",
   meanShares: "Mean share of each input",
   absolute: (share) => `size ${share}`,
   meanOf: (feature) => `Mean size of the attribution: ${feature}`,
@@ -357,6 +349,7 @@ export const T = {
   thisSample: "this sample",
   allShown: "all that are shown",
   targetsOf: {
+    shown: "what this card shows",
     pred: "predicted class",
     top2: "two most likely classes",
     top3: "three most likely classes",

@@ -1,27 +1,19 @@
 /** The view of a text: tokens in their exact whitespace, coloured, folded where nothing happens. */
 
 import { colormap, css, ink } from "./colors.js";
-import { h } from "./dom.js";
+import { h, name, replace } from "./dom.js";
 import { measured, number, percent } from "./numbers.js";
 import { part, signed } from "./scale.js";
 import { T } from "./strings.js";
 
 /** @typedef {{text: string, value: number, indices: number[], special: boolean}} Piece */
 
-// Characters that turn the direction of writing must not turn that of the tokens behind.
-const TURNS = /[\u202a-\u202e\u2066-\u2069]/;
 // A fold hides only what is long and faint, and only where the whole text is long.
 const FOLD = { tokens: 300, run: 40, faint: 0.05 };
 
 /** @param {import("./image.js").ViewContext} context */
 export function textView({ feature, input, attr, limit, look, memory }) {
-  const merge = look.merge === "default" ? feature.merge : look.merge;
-  // What is the same for a whole region is not summed over it.
-  const pieces = merged(
-    input,
-    attr?.values.data ?? null,
-    attr?.grouped && merge === "sum" ? "mean" : merge,
-  );
+  const pieces = merged(input, attr?.values.data ?? null, mergeOf(feature, attr, look));
   memory.open ??= new Set();
   const readout = h("div", { class: "readout", "aria-live": "polite" }, T.textHint);
   const box = tokenBox(pieces, {
@@ -67,11 +59,14 @@ export function tokenBox(pieces, { limit, look, memory, label, readout, errors }
     }
     el.classList.add("at");
     const share = limit ? ` (${percent(part(piece.value, limit, "all"))} ${T.ofScale})` : "";
-    const place = `${T.token(piece.indices)} “${piece.text.trim()}”`;
-    readout.textContent = `${place}: ${measured(piece.value, single(piece))}${share}`;
+    replace(
+      readout,
+      [T.token(piece.indices), " “", name(piece.text.trim()), "”: "],
+      [measured(piece.value, single(piece)), share],
+    );
     readout.dataset.value = String(piece.value);
   };
-  const fill = () => box.replaceChildren(...spans(pieces, map, limit, look, memory.open, fill));
+  const fill = () => replace(box, spans(pieces, map, limit, look, memory.open, fill));
   fill();
   const indexOf = (/** @type {any} */ event) => event.target.closest?.(".token")?.dataset.i;
   box.addEventListener("pointerover", (/** @type {Event} */ event) => {
@@ -100,6 +95,13 @@ export function tokenBox(pieces, { limit, look, memory, label, readout, errors }
     box.querySelector(".at")?.scrollIntoView({ block: "nearest" });
   });
   return box;
+}
+
+/** How tokens become words. @param {any} feature @param {any} attr @param {any} look */
+export function mergeOf(feature, attr, look) {
+  const merge = look.merge === "default" ? feature.merge : look.merge;
+  // What is the same for a whole region is not summed over it.
+  return attr?.grouped && merge === "sum" ? "mean" : merge;
 }
 
 /**
@@ -214,11 +216,11 @@ function span({ text, value, special }, i, map, limit, look) {
   const way = Number.isNaN(size) ? "bad" : faint ? "" : size > 0 ? "raises" : "lowers";
   const lead = /^\s*/.exec(text)?.[0] ?? "";
   return [
-    lead ? document.createTextNode(lead) : "",
+    lead,
     h(
       "span",
       {
-        class: `token ${way}${special ? " special" : ""}${TURNS.test(text) ? " apart" : ""}`,
+        class: `token ${way}${special ? " special" : ""}`,
         "data-i": i,
         "data-value": signed(value, "all"),
         style: { "background-color": css(color), color: ink(color) },

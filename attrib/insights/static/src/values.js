@@ -4,7 +4,7 @@ import { button, field, h, name, replace, select } from "./dom.js";
 import { numeric } from "./frames.js";
 import { number } from "./numbers.js";
 import { captionParts, failureBox } from "./captions.js";
-import { EXPLAIN, modelOf } from "./store.js";
+import { EXPLAIN, modelOf, targetOf } from "./store.js";
 import { T } from "./strings.js";
 
 const LIMIT = 50;
@@ -50,11 +50,12 @@ export function valuesTab(app, row) {
     const mine = turnOf;
     stop.abort();
     stop = new AbortController();
-    const { method, args, baseline, target } = store.get();
+    const { method, args, baseline } = store.get();
+    const model = modelOf(store, config);
     const what = {
       sample: row.sample,
-      model: modelOf(store, config),
-      target,
+      model,
+      target: targetOf(store, row.sample, model),
       method,
       args,
       baseline,

@@ -7,6 +7,7 @@ import { imageView } from "./image.js";
 import { legend } from "./legend.js";
 import { matrixView } from "./matrix.js";
 import { number, percent } from "./numbers.js";
+import { clippedShare } from "./scale.js";
 import { seriesView } from "./series.js";
 import { T } from "./strings.js";
 import { arrayView, tabularView } from "./tabular.js";
@@ -72,12 +73,12 @@ export function attributionViews({
       config.features.length > 1 || extraNamed(attr, feature)
         ? h("p", { class: "title" }, name(title))
         : null;
-    const silent = result && !attr ? h("p", { class: "notice" }, T.silent) : null;
+    const silent = result && !attr ? h("p", { class: "notice" }, silence(result, title)) : null;
     const scale =
       attr && limit > 0
         ? legend(
-            { limit, clipped: shared ? 0 : numeric(attr.clipped), shared },
-            { sign: shownLook.sign, palette: look.palette, target, unit: config.legend?.unit },
+            { limit, clipped: clippedShare(attr, limit, shared), shared },
+            { sign: shownLook.sign, palette: look.palette, target, unit: result.unit },
           )
         : null;
     return h(
@@ -87,7 +88,7 @@ export function attributionViews({
       silent,
       view.el,
       scale,
-      troubles(attr, result, title),
+      attr ? troubles(attr, result, title).map((words) => h("p", { class: "notice" }, words)) : null,
     );
   }
 }
@@ -130,6 +131,11 @@ function alone(attr) {
   ];
 }
 
+/** Why nothing is shown of an input. @param {any} result @param {string} title */
+export function silence(result, title) {
+  return result.notices.find((/** @type {any} */ n) => n.feature === title)?.message ?? T.silent;
+}
+
 /** Where a waterfall begins: only a complete method has such a place. @param {any} result */
 function baseOf(result) {
   return result.base === null || result.gap === null ? null : numeric(result.base);
@@ -165,9 +171,9 @@ function shareBars(result, look) {
  * @param {any} attr
  * @param {any} result
  * @param {string} title
+ * @returns {string[]}
  */
-function troubles(attr, result, title) {
-  if (!attr) return null;
+export function troubles(attr, result, title) {
   const own = result.notices.filter(
     (/** @type {any} */ notice) => notice.feature === title && notice.kind !== "clipped",
   );
@@ -179,7 +185,7 @@ function troubles(attr, result, title) {
     !own.some((/** @type {any} */ n) => n.kind === "nan" || n.kind === "inf")
   )
     said.push(T.notNumbers(attr.nan, attr.inf));
-  return said.map((/** @type {string} */ message) => h("p", { class: "notice" }, message));
+  return said;
 }
 
 /** Where the pointer or the arrows are, shared by all views of a sample. */
