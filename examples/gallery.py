@@ -16,9 +16,9 @@ from torch import nn
 import assets
 import attrib
 from attrib import games, plot
+from diabetes import Table
+from diabetes import load as load_table
 from drawing import blur, save
-from ensemble import Table
-from ensemble import load as load_table
 from image_classifier import (
     BLUR,
     SIZE,
@@ -43,9 +43,12 @@ def main() -> None:
     torch.manual_seed(0)
 
     with torch.no_grad():  # with gradients on, every attribution would keep its graph for training
-        pictures = [*of_a_photo(), *of_series(), *of_text()]
-    pictures += of_a_table()
-    files = [small(save(figure, out / f"plots_{name}.png", dpi=72)) for name, figure in pictures]
+        photos, charts = [*of_a_photo()], [*of_series(), *of_text()]
+    charts += of_a_table()
+    files = [
+        *(small(save(figure, out / f"plots_{name}.png", dpi=72)) for name, figure in photos),
+        *(save(figure, out / f"plots_{name}.png") for name, figure in charts),
+    ]
     print("pictures:", *files, sep="\n  ")
 
 
@@ -158,7 +161,7 @@ def of_a_table() -> Iterator[tuple[str, Figure]]:
 
 
 def small(path: Path) -> Path:
-    """Write a picture again, in 256 colours."""
+    """Write a picture again, in 256 colours: of photos, more of them make large files."""
     with Image.open(path) as picture:
         full = picture.convert("RGB")
     few = full.quantize(palette=full.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,14 @@ def test_a_long_series_needs_few_artists(mode: Any) -> None:
     drawn = [a for axes in figure.axes for a in (*axes.lines, *axes.images, *axes.collections)]
     assert len(drawn) <= 12
     assert not any(axes.patches for axes in figure.axes)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_long_series_is_rendered_in_two_seconds(mode: Any) -> None:
+    attr = np.random.default_rng(0).standard_normal((6, 3000))
+    start = time.process_time()
+    plot.timeseries(attr, attr, mode=mode).savefig(BytesIO(), format="png")
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -83,26 +93,74 @@ def test_uneven_times_lie_where_they_are() -> None:
     assert axes.lines[0].get_xdata().tolist() == [0.0, 1.0, 3.0]
 
 
-def test_steps_are_told_from_channels() -> None:
-    long, times = np.random.default_rng(0).standard_normal((2, 30)), np.arange(2.0)
-    assert len(plot.timeseries(long, long).axes) == 2
-    assert len(plot.timeseries(long.T, long.T).axes) == 2
+def test_channels_come_first_unless_told_or_the_times_say_otherwise() -> None:
+    long, times = np.random.default_rng(0).standard_normal((2, 30)), np.arange(30.0)
+    for figure in (
+        plot.timeseries(long, long),
+        plot.timeseries(long, long, layout="CT"),
+        plot.timeseries(long.T, long.T, layout="TC"),
+        plot.timeseries(long.T, long.T, times),
+    ):
+        drawn = [axes.lines[0].get_ydata() for axes in figure.axes]
+        assert_allclose(drawn, long)
+
+
+@pytest.mark.parametrize("shape", [(30, 2), (3, 3)])
+def test_as_many_channels_as_steps_are_drawn_as_such_and_told(shape: tuple[int, int]) -> None:
+    data = np.random.default_rng(0).standard_normal(shape)
+    with pytest.warns(PlotWarning, match=f"{shape[0]} channels of {shape[1]} steps"):
+        figure = plot.timeseries(data, data, max_display=40)
+    assert_allclose([axes.lines[0].get_ydata() for axes in figure.axes], data)
+    plot.timeseries(data, data, max_display=40, layout="CT")  # whoever says it is not told
+
+
+def test_channels_of_small_size_are_left_out_and_told() -> None:
+    data = np.ones((30, 50)) * np.arange(30.0)[:, None]
     with pytest.warns(PlotWarning, match="14 of 30 channels"):
-        assert len(plot.timeseries(long, long, times).axes) == 16
-    square = np.ones((3, 3))
-    square[1, 0] = 7.0
-    first = plot.timeseries(square, square).axes[1].lines[0].get_ydata()
-    last = plot.timeseries(square, square, layout="TC").axes[0].lines[0].get_ydata()
-    assert first.tolist() == last[[1, 0, 2]].tolist() == [7.0, 1.0, 1.0]
+        figure = plot.timeseries(data, data)
+    assert [axes.lines[0].get_ydata()[0] for axes in figure.axes] == list(range(14, 30))
 
 
-def test_a_hole_in_the_attribution_is_hatched() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_hole_in_the_attribution_is_hatched(mode: Any) -> None:
     attr = np.array([1.0, np.nan, np.nan, 2.0])
     with pytest.warns(PlotWarning):
-        (axes,) = plot.timeseries(attr, np.ones(4)).axes
-    (hole,) = axes.collections
+        (axes,) = plot.timeseries(attr, np.ones(4), mode=mode).axes
+    (hole,) = [drawn for drawn in axes.collections if drawn.get_hatch()]
     corners = np.concatenate([path.vertices for path in hole.get_paths()])
-    assert hole.get_hatch() and (corners[:, 0].min(), corners[:, 0].max()) == (0.5, 2.5)
+    assert (corners[:, 0].min(), corners[:, 0].max()) == (0.5, 2.5)
+
+
+def dark(figure: Any, x: float, y: float) -> bool:
+    """Whether something dark or of strong colour is drawn at a place of its first axes."""
+    from matplotlib.image import imread
+
+    file = BytesIO()
+    figure.savefig(file, dpi=60)
+    file.seek(0)
+    picture = imread(file)[..., :3]
+    column, row = figure.axes[0].transData.transform((x, y)) * 60 / figure.dpi
+    around = picture[::-1][int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2]
+    return bool(around.min() < 0.6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_measurement_alone_is_seen(mode: Any) -> None:
+    # The only step, and one between others that are missing.
+    assert dark(plot.timeseries([1.0], [3.0], mode=mode, scale=100.0), 0, 3.0)
+    with pytest.warns(PlotWarning, match="2 of 5"):
+        data = [1.0, np.nan, 2.0, np.nan, 4.0]
+        figure = plot.timeseries(np.ones(5), data, mode=mode, scale=100.0)
+    assert dark(figure, 2, 2.0) and not dark(figure, 2, 1.5)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, -3e8, 1e-12])
+def test_a_constant_lies_in_the_middle_of_an_axis_with_numbers(value: float) -> None:
+    (axes,) = plot.timeseries(np.ones(20), np.full(20, value)).axes
+    low, high = axes.get_ylim()
+    assert (low + high) / 2 == pytest.approx(value, abs=1e-9 * (high - low))
+    places = [place for place in axes.get_yticks() if low <= place <= high]
+    assert 3 <= len(places) <= 9
 
 
 # --- one example --------------------------------------------------------------------------------
@@ -137,6 +195,30 @@ def test_an_estimate_has_its_error_twice_to_both_sides() -> None:
     (ranges,) = [c for c in axes.collections if len(c.get_segments()) == 2]
     ends = [segment[:, 0].tolist() for segment in ranges.get_segments()]
     assert_allclose(ends, [[0.8, 1.2], [-1.4, -0.6]], rtol=1e-6)
+
+
+def segments(axes: Any) -> list[list[list[float]]]:
+    """The error bars."""
+    (ranges,) = [c for c in axes.collections if hasattr(c, "get_segments")]
+    return [segment.tolist() for segment in ranges.get_segments()]
+
+
+def test_estimates_of_a_waterfall_and_of_points_have_their_errors_twice_to_both_sides() -> None:
+    value, error = torch.tensor([1.0, -0.5]), torch.tensor([0.125, 0.25])
+    (axes,) = plot.waterfall(Estimate(value, error, 10), base=0.25).axes
+    # The lower arrow leads from 0.25 to -0.25, the one above it from there to 0.75.
+    assert [[x for x, _ in ends] for ends in segments(axes)] == [[0.5, 1.0], [-0.75, 0.25]]
+    (axes,) = plot.scatter(Estimate(value, error, 10), [3.0, 4.0]).axes
+    assert segments(axes) == [[[3.0, 0.75], [3.0, 1.25]], [[4.0, -1.0], [4.0, 0.0]]]
+
+
+def test_where_numbers_are_written_twice_the_error_stands_behind_them() -> None:
+    estimate = Estimate(torch.tensor([1.0, -0.5]), torch.tensor([0.125, 0.25]), 10)
+    (axes,) = plot.force(estimate, names=["a", "b"]).axes
+    texts = {text.get_text() for text in axes.texts}
+    assert {"a\n+1.0 ± 0.25", "b\n−0.50 ± 0.50"} <= texts
+    lines = plot.terminal.bar(["a", "b"], estimate).splitlines()
+    assert lines[0].endswith("+1.00 ± 0.25") and lines[1].endswith("−0.50 ± 0.50")
 
 
 def test_values_stand_beside_the_names() -> None:
@@ -260,10 +342,29 @@ def test_of_several_curves_the_mean_is_drawn() -> None:
     assert axes.lines[0].get_ydata().tolist() == [2.0, 0.5]
 
 
-def test_a_hole_in_a_curve_is_left_out_with_a_notice() -> None:
+def test_a_hole_in_one_of_several_curves_is_left_out_of_their_mean() -> None:
     with pytest.warns(PlotWarning, match="1 of 4"):
         (axes,) = plot.curve(np.array([[1.0, np.nan], [0.0, 1.0]])).axes
     assert axes.lines[0].get_ydata().tolist() == [1.0, 0.5]
+
+
+def test_what_is_finite_of_a_curve_is_drawn_and_its_area_is_not_told() -> None:
+    with pytest.warns(PlotWarning, match="3 of 5"):
+        figure = plot.curve({"a": [1.0, np.nan, 0.5, np.nan, np.inf], "b": np.ones(5)})
+    (axes,) = figure.axes
+    legend = [text.get_text().strip() for text in axes.get_legend().get_texts()]
+    assert legend == ["a", "b  area 1.00"]
+    assert dark(figure, 0.0, 1.0) and dark(figure, 0.5, 0.5) and not dark(figure, 0.75, 0.5)
+
+
+def test_a_curve_of_nothing_says_so() -> None:
+    with pytest.warns(PlotWarning, match="2 of 2"):
+        (axes,) = plot.curve({"a": [np.nan, np.nan]}).axes
+    assert axes.get_legend().get_texts()[0].get_text().strip() == "a  nothing finite"
+
+
+def test_a_curve_of_one_step_is_seen() -> None:
+    assert dark(plot.curve([1.0]), 0.0, 1.0)
 
 
 def test_the_area_of_a_given_figure_is_its_integral() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from attrib import PlotWarning, plot
+from attrib import Estimate, PlotWarning, plot
 from attrib.plot import colors
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -70,6 +70,37 @@ def test_a_blend_is_half_the_colour_and_half_the_photo() -> None:
 def test_the_original_is_the_photo() -> None:
     assert_allclose(pixels(plot.image(None, PHOTO, mode="original")), RGB, atol=1e-6)
     assert_allclose(pixels(plot.image(ATTR, PHOTO, mode="original")), RGB, atol=1e-6)
+
+
+# Where ATTR has full colour when a sign is shown, and which.
+FULL = {
+    "all": ((0, 0), "#a34a00"),
+    "positive": ((0, 0), "#a34a00"),
+    "negative": ((3, 5), "#14549c"),
+    "absolute": ((0, 0), "#4b1d91"),
+}
+
+
+@pytest.mark.parametrize("sign", FULL)
+@pytest.mark.parametrize("mode", plot.MODES)
+def test_every_mode_shows_full_and_no_attribution_of_every_sign(mode: Any, sign: Any) -> None:
+    (row, column), name = FULL[sign]
+    colour, neutral = colors.unpaint(name), colors.unpaint("#f7f7f7")
+    photo, pale = RGB[row, column], GREY[row, column]
+    full, none = {
+        "overlay": (colour, GREY),
+        "blend": ((pale + colour) / 2, (GREY + neutral) / 2),
+        "heatmap": (colour, neutral),
+        "original": (photo, RGB),
+        "mask": (photo, 0.0),
+        "alpha": (photo, 1.0),
+        "contour": (pale, GREY),
+        "top": (photo, GREY),
+    }[mode]
+    shown = pixels(plot.image(ATTR, PHOTO, mode=mode, sign=sign, top=5.0, colorbar=False))
+    assert_allclose(shown[1:3], np.broadcast_to(none, RGB.shape)[1:3], atol=1e-6)
+    if mode not in ("mask", "alpha") or sign != "all":  # these are tinted, see below
+        assert_allclose(shown[row, column], full, atol=1e-6)
 
 
 @pytest.mark.parametrize("sign", ["positive", "absolute"])
@@ -142,11 +173,19 @@ def test_layouts_are_told_apart() -> None:
     for a in (attr, attr.permute(1, 2, 0), attr.sum(0)):
         for photo in (PHOTO, PHOTO.permute(1, 2, 0)):
             assert_allclose(pixels(plot.image(a, photo)), expected, atol=1e-6)
-    # Three pixels high and three channels: only the caller knows.
-    square = torch.randn(3, 5, 3)
-    first = pixels(plot.image(square, mode="heatmap"))
-    last = pixels(plot.image(square, mode="heatmap", layout="HWC"))
-    assert first.shape == (5, 3, 3) and last.shape == (3, 5, 3)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 3), (1, 5, 3), (4, 5, 4)])
+def test_channels_come_first_where_only_the_caller_knows_and_it_is_told(
+    shape: tuple[int, ...],
+) -> None:
+    attr = torch.randn(shape)
+    with pytest.warns(PlotWarning, match="channels; pass layout"):
+        first = pixels(plot.image(attr, mode="heatmap"))
+    assert_allclose(first, pixels(plot.image(attr, mode="heatmap", layout="CHW")))
+    assert first.shape == (*shape[1:], 3)
+    last = pixels(plot.image(attr, mode="heatmap", layout="HWC"))
+    assert last.shape == (*shape[:2], 3)
 
 
 def test_integers_are_up_to_255() -> None:
@@ -179,6 +218,24 @@ def test_a_photo_with_holes_is_drawn_with_a_notice() -> None:
     photo[0, 0, 0] = torch.nan
     with pytest.warns(PlotWarning, match="1 of 72"):
         assert np.isfinite(pixels(plot.image(ATTR, photo))).all()
+
+
+def test_infinities_of_both_signs_in_one_pixel_are_hatched() -> None:
+    attr = torch.zeros(3, 4, 6)
+    attr[0, 1, 1], attr[1, 1, 1], attr[2, 3, 3] = torch.inf, -torch.inf, 1.0
+    with pytest.warns(PlotWarning, match="1 of 24"):
+        (patch,) = plot.image(attr).axes[0].patches
+    assert patch.get_path().contains_point((1, 1)) and not patch.get_path().contains_point((2, 1))
+
+
+def test_of_an_estimate_the_value_is_shown() -> None:
+    estimate = Estimate(ATTR, torch.full_like(ATTR, 0.1), 10)
+    expected = pixels(plot.image(ATTR, PHOTO))
+    assert_allclose(pixels(plot.image(estimate, PHOTO)), expected)
+    batch = Estimate(ATTR[None], torch.full_like(ATTR[None], 0.1), 10)
+    for figure in (plot.images(batch, PHOTO[None]), plot.images({"a": batch}, PHOTO[None])):
+        assert_allclose(pixels(figure, 1), expected)
+    assert_allclose(pixels(plot.compare({"a": estimate}, PHOTO)), expected)
 
 
 def test_what_is_not_finite_is_hatched_and_nothing_else() -> None:
@@ -221,6 +278,11 @@ def test_a_tuple_of_modes_is_a_row_of_panels() -> None:
     assert titles == ["original", "heatmap, positive", "heatmap, negative"]
     assert_allclose(pixels(figure, 0), RGB, atol=1e-6)
     assert_allclose(pixels(figure, 1), pixels(plot.image(ATTR, mode="heatmap", sign="positive")))
+
+
+def test_a_notebook_shows_a_figure_without_pyplot() -> None:
+    figure: Any = plot.image(torch.randn(4, 4))
+    assert figure._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_a_figure_is_as_it_was_computed_when_it_is_rendered() -> None:

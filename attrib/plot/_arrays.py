@@ -18,17 +18,31 @@ from torch import Tensor
 
 from attrib.errors import AttribTypeError, AttribValueError, PlotWarning
 from attrib.plot.colors import Array
+from attrib.types import Estimate
 
-__all__ = ["check_names", "check_same", "finite", "notify", "numbers", "one_row", "shape"]
+__all__ = [
+    "check_names",
+    "check_same",
+    "finite",
+    "notify",
+    "numbers",
+    "one_row",
+    "shape",
+    "total",
+    "value_of",
+]
 
 _PACKAGE = str(Path(__file__).parent)
 
 
 def numbers(value: Any, name: str) -> Array:
     """A float64 array of a tensor on any device and of any real dtype, an array or a sequence."""
+    value = value_of(value)
     if isinstance(value, Tensor):
         return _of_tensor(value, name)
-    if isinstance(value, (list, tuple)) and any(isinstance(part, Tensor) for part in value):
+    if isinstance(value, (list, tuple)) and any(
+        isinstance(part, (Tensor, Estimate)) for part in value
+    ):
         value = [numbers(part, name) for part in value]
     try:
         array = np.ma.filled(np.ma.asarray(value, np.float64), np.nan)
@@ -38,6 +52,11 @@ def numbers(value: Any, name: str) -> Array:
             code=f"{name}.type",
         ) from error
     return np.asarray(array, np.float64)
+
+
+def value_of(attr: Any) -> Any:
+    """An attribution without its uncertainty."""
+    return attr.value if isinstance(attr, Estimate) else attr
 
 
 def check_same(value: Array, other: Array, name: str, named: str, hint: str) -> None:
@@ -66,6 +85,12 @@ def check_names(names: Sequence[object] | None, count: int, name: str, kind: str
 def finite(values: Array) -> Array:
     """The numbers, zero in place of what is NaN or infinite."""
     return np.where(np.isfinite(values), values, 0.0)
+
+
+def total(values: Array, axis: int) -> Array:
+    """Sums along an axis: NaN, as it has to be, where infinities of both signs meet."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values.sum(axis), np.float64)
 
 
 def one_row(value: Any, name: str) -> Array:

@@ -14,21 +14,18 @@ from attrib.errors import AttribValueError
 from attrib.metrics import spearman
 from attrib.plot._arrays import check_names, numbers, shape
 from attrib.plot._canvas import (
-    SCALE_ROOM,
     Room,
     charts,
-    colour_scale,
-    headline,
+    entitle,
     pictures,
-    printable,
-    shared_scale,
 )
 from attrib.plot._heat import Heat, heat, heats
 from attrib.plot._image import panel_size
 from attrib.plot._images import methods_of
-from attrib.plot._matrices import cells, table_size
+from attrib.plot._matrices import aligned_in, cells, table_size
 from attrib.plot._modes import MODES, Mode, draw, explain
 from attrib.plot._pixels import Denorm, Layout, check_over, photo, plane
+from attrib.plot._strips import colour_scale, scale_room, shared_scale
 from attrib.plot.colors import Array, Palette, Sign
 from attrib.plot.labels import aligned
 
@@ -69,19 +66,11 @@ def compare(
             an image as for `attrib.plot.image`, or the numbers of features, ``(features,)``.
         image: The image, if it is one.
         names: Of the features, if it is not.
-        mode: As for `attrib.plot.image`, and so are the other options.
+        mode: As for `attrib.plot.image`.
         share_scale: Whether equal colours are equal numbers everywhere. Without it, every image
             has its own scale: a gradient and an attribution are not of one unit.
-        sign: See there.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        layout: See there.
-        denorm: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
-        ax: See there.
+        sign, clip, scale, palette, layout, denorm, unit, title, colorbar, ax: As for
+            `attrib.plot.image`.
 
     Returns:
         The figure.
@@ -111,22 +100,20 @@ def compare(
     pixels = None if image is None else photo(image, layout, denorm)
     if pixels is not None:
         check_over(values[0], pixels, "attrs")
-    room = Room(
-        title=0.34 * (title is not None),
-        head=0.44,
-        foot=SCALE_ROOM * (colorbar and not share_scale),
-        strip=SCALE_ROOM * (colorbar and share_scale),
-    )
     size = panel_size(values[0], height=2.4)
-    figure, panels, strip = pictures(ax, 1, len(shown), size, room)
+    room = Room(
+        head=0.44,
+        foot=scale_room(unit, size[0]) * (colorbar and not share_scale),
+        strip=scale_room(unit, size[0] * len(shown)) * (colorbar and share_scale),
+    )
+    figure, panels, strip = pictures(ax, 1, len(shown), size, room, title)
     for axes, one, label in zip(panels, shown, labels, strict=True):
         draw(axes, mode, one, pixels, 5.0)
-        axes.set_title(label, fontsize=10, parse_math=False)
+        entitle(axes, label)
         if colorbar and not share_scale:
             explain(axes, mode, one, 5.0, scale=True)
     if strip is not None:
         shared_scale(strip, shown[0])
-    headline(figure, panels, title, ax)
     return figure
 
 
@@ -146,7 +133,7 @@ def _with_agreement(names: list[str], values: list[Array]) -> list[str]:
     rows = torch.stack([torch.as_tensor(one).reshape(-1) for one in values])
     known = torch.isfinite(rows).all(0)
     agreement = spearman(rows[:1, known], rows[:, known]) if known.any() else torch.zeros(len(rows))
-    first, *others = map(printable, names)
+    first, *others = names
     return [
         f"{first}\n" if others else first,
         *(
@@ -167,10 +154,8 @@ def _table(
     features = check_names(names, shown[0].values.size, "names", "feature")
     columns = [label.strip().replace("\n", ", ") for label in labels]
     whole = replace(shown[0], values=np.stack([one.values for one in shown], -1))
-    figure, panels = charts(ax, 1, *table_size(whole.values, features, columns))
-    texts = [[aligned(v, whole.limit) for v in row] for row in whole.values]
-    cells(panels[0], whole, features, columns, texts)
+    figure, panels = charts(ax, 1, *table_size(whole.values, features, columns), title)
+    cells(panels[0], whole, features, columns, aligned_in(whole))
     if colorbar:
         colour_scale(panels[0], whole)
-    headline(figure, panels, title, ax)
     return figure

@@ -9,7 +9,8 @@ import numpy as np
 
 from attrib.errors import AttribValueError
 from attrib.plot._arrays import check_names, notify, numbers, shape
-from attrib.plot._canvas import charts, headline, name_axes, open_frame, printable
+from attrib.plot._canvas import charts, name_axes, name_lines, open_frame
+from attrib.plot._shapes import line
 from attrib.plot.colors import Array
 from attrib.plot.labels import plain
 
@@ -44,9 +45,11 @@ def curve(
         scores: What `attrib.metrics.curve` returns, ``(steps,)``, or ``(steps, curves)``, such as
             one for each example; or a mapping from the names of methods to such. Of several
             curves of one method the mean is drawn, and the quarter to three quarters of them.
+            Where there is no number, a line has a gap.
         x: The places of the steps; evenly from 0 to 1 if left out.
         names: Of the methods, if they are not the keys of a mapping.
-        area: Whether to write the area under each line beside its name.
+        area: Whether to write the area under each line beside its name; under one with a gap, it
+            is not known.
         xlabel: What the steps are.
         ylabel: What the numbers are.
         title: Above the picture.
@@ -67,28 +70,22 @@ def curve(
     pairs = list(scores.items()) if isinstance(scores, Mapping) else [("", scores)]
     labels = check_names(names or [name for name, _ in pairs], len(pairs), "names", "")
     lines = [_line(value, x) for _, value in pairs]
-    figure, (axes,) = charts(ax, 1, 6.0, 3.8)
+    figure, (axes,) = charts(ax, 1, 6.0, 3.8, title)
     open_frame(axes, grid="both")
     handles: list[Any] = []
     for place, (shares, table) in enumerate(lines):
-        options: Any = {"color": _HUES[place % len(_HUES)]}
-        # Where a line has no numbers at all, its mean is no number either.
-        middle = np.array(
-            [row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in table]
-        )
-        handles += axes.plot(shares, middle, linewidth=1.7, linestyle=_DASHES[place % 4], **options)
-        if table.shape[1] > 1 and np.isfinite(table).all():
-            low, high = np.percentile(table, [25, 75], axis=1)
-            axes.fill_between(shares, low, high, alpha=0.15, linewidth=0, **options)
-        if area:
+        hue, dash = _HUES[place % len(_HUES)], _DASHES[place % len(_DASHES)]
+        middle, low, high = _middle(table)
+        handles.append(line(axes, shares, middle, color=hue, linewidth=1.7, linestyle=dash))
+        if table.shape[1] > 1:
+            axes.fill_between(shares, low, high, color=hue, alpha=0.15, linewidth=0)
+        if not np.isfinite(middle).any():
+            labels[place] += "  nothing finite"
+        elif area and len(middle) > 1 and np.isfinite(middle).all():
             labels[place] += f"  area {plain(_area(shares, middle), 3)}"
     name_axes(axes, x=xlabel, y=ylabel)
     if any(labels):
-        # A legend leaves out what starts with an underscore.
-        names_of = [f" {printable(label).strip()}" for label in labels]
-        for text in axes.legend(handles, names_of, frameon=False, fontsize=8.5).get_texts():
-            text.set_parse_math(False)
-    headline(figure, [axes], title, ax)
+        name_lines(axes, handles, labels)
     return figure
 
 
@@ -115,6 +112,16 @@ def _line(value: Any, x: Any) -> tuple[Array, Array]:
             code="x.shape",
         )
     return places, table
+
+
+def _middle(table: Array) -> tuple[Array, Array, Array]:
+    """The mean of every row and its quartiles, of what is finite there; NaN where nothing is."""
+    told = np.where(np.isfinite(table), table, np.nan)
+    some = ~np.isnan(told).all(1)
+    known = np.full((3, len(told)), np.nan)
+    known[0, some] = np.nanmean(told[some], 1)
+    known[1:, some] = np.nanpercentile(told[some], [25, 75], axis=1)
+    return known[0], known[1], known[2]
 
 
 def _area(shares: Array, middle: Array) -> float:

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attrib._checks import check_count, check_number
-from attrib.plot._arrays import one_row
 from attrib.plot._canvas import (
     GREY,
     SMALL,
     charts,
-    headline,
     inches_of,
     name_axes,
     name_ticks,
@@ -21,10 +19,10 @@ from attrib.plot._canvas import (
     write,
 )
 from attrib.plot._heat import axis_label, heat
-from attrib.plot._rows import Rows, as_many, feature_labels, rows_of
+from attrib.plot._lettering import ruler, within, wrapped
+from attrib.plot._rows import Rows, estimated, feature_labels, rows_of
 from attrib.plot.colors import Array, Palette, Sign, paint
-from attrib.plot.labels import aligned, plain, shortened, signed
-from attrib.types import Estimate
+from attrib.plot.labels import aligned, plain, signed
 
 # The stubs of NumPy leave some types open.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -38,6 +36,8 @@ __all__ = ["bar", "force", "waterfall"]
 _TONE = 0.62  # of the palette, where each sign has one colour
 _NUMBER = 0.5  # inches for a number at each end of an axis
 _THICK = 0.36  # half of a bar, in rows
+# Behind text, so that lines do not cross it.
+_GROUND: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
 
 
 def bar(
@@ -83,30 +83,21 @@ def bar(
     Example:
         >>> figure = bar(["age", "income"], [0.5, -0.25])
     """
-    if isinstance(attr, Estimate):
-        error, attr = attr.stderr, attr.value
-    given = one_row(attr, "attr")
+    given, errors = estimated(attr, error)
     check_count(max_display, "max_display")
     shown = heat(given, sign=sign, clip=100.0, scale=scale, palette=palette, unit=unit)
-    errors = None if error is None else as_many(error, given, "error")
     labels = feature_labels(names, values, given.size)
     rows = rows_of(shown.values, labels, errors, max_display, sort=sort)
-    figure, (axes,) = charts(ax, 1, 6.4, 0.30 * max(len(rows.values), 2) + 1.1)
+    figure, (axes,) = charts(ax, 1, 6.4, 0.30 * max(len(rows.values), 2) + 1.1, title)
     _frame(axes, rows, axis_label(shown))
     known = np.nan_to_num(rows.values)
     colours = paint(_TONE * np.sign(known), sign=sign, palette=palette)
     axes.barh(np.arange(len(known)), known, height=2 * _THICK, color=colours)
-    reach = np.abs(known)
-    if rows.errors is not None:
-        spread = np.nan_to_num(2 * rows.errors)
-        options: Any = {"fmt": "none", "ecolor": "#333333", "elinewidth": 1, "capsize": 2.5}
-        axes.errorbar(known, np.arange(len(known)), xerr=spread, **options)
-        reach = reach + spread
+    reach = _errors(axes, rows, known)
     axes.axvline(0.0, color="#333333", linewidth=0.8)
-    ends = np.where(known < 0, -reach, reach)
-    _span(axes, ends if scale is None else np.array([-scale, scale]))
-    _numbers(axes, rows, ends, signs=sign != "absolute")
-    headline(figure, [axes], title, ax)
+    both = np.concatenate([reach, 2 * known - reach])
+    _span(axes, both if scale is None else np.array([-scale, scale]))
+    _numbers(axes, rows, reach, signs=sign != "absolute")
     return figure
 
 
@@ -125,7 +116,8 @@ def waterfall(
     """How the features lead from the base, the score of the baseline, to the score.
 
     Args:
-        attr: ``(features,)``.
+        attr: ``(features,)``, or an `attrib.Estimate`, whose standard errors are drawn, twice to
+            both sides of the points of the arrows.
         values: What the features are, written beside their names.
         names: Of the features.
         base: The score without them, where the lowest arrow begins.
@@ -154,9 +146,10 @@ def waterfall(
     ends = base + known[::-1].cumsum()[::-1]
     starts = ends - known
     score = base + float(known.sum())
-    figure, (axes,) = charts(ax, 1, 6.4, 0.32 * max(len(known), 2) + 1.5)
+    figure, (axes,) = charts(ax, 1, 6.4, 0.32 * max(len(known), 2) + 1.5, title, above=20.0)
     _frame(axes, rows, label)
-    span = _span(axes, np.concatenate([starts, ends, [base]]), base)
+    reach = _errors(axes, rows, ends)
+    span = _span(axes, np.concatenate([starts, ends, reach, 2 * ends - reach]), base)
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         _arrow(axes, start, end, place, span, palette)
     for place in range(1, len(known)):
@@ -165,8 +158,7 @@ def waterfall(
     axes.set_ylim(max(len(known), 1), -0.6)
     _mark(axes, base, f"base {plain(base, 3)}", top=False)
     _mark(axes, score, f"f(x) {plain(score, 3)}", left=base >= score, bold=True)
-    _numbers(axes, rows, ends)
-    headline(figure, [axes], title, ax, above=20.0)
+    _numbers(axes, rows, reach)
     return figure
 
 
@@ -184,18 +176,13 @@ def force(
 ) -> Figure:
     """What pushes the score up, from the left, against what pushes it down, from the right.
 
-    They meet at the score. Names are written where there is room.
+    They meet at the score. Names are written where there is room, and behind the number of an
+    `attrib.Estimate` twice its standard error.
 
     Args:
-        attr: As for `attrib.plot.waterfall`, and so are the other arguments.
-        values: See there.
-        names: See there.
-        base: See there.
+        attr, values, names, base: As for `attrib.plot.waterfall`.
         max_display: How many arrows at most; one is the sum of all others.
-        palette: See there.
-        unit: See there.
-        title: See there.
-        ax: See there.
+        palette, unit, title, ax: As for `attrib.plot.waterfall`.
 
     Returns:
         The figure.
@@ -214,7 +201,7 @@ def force(
     known = np.nan_to_num(rows.values)
     score = base + float(known.sum())
     order = np.argsort(-np.abs(known), kind="stable")
-    figure, (axes,) = charts(ax, 1, 9.0, 2.3)
+    figure, (axes,) = charts(ax, 1, 9.0, 2.3, title, above=20.0)
     open_frame(axes)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -222,26 +209,31 @@ def force(
     name_axes(axes, x=label)
     up, down = np.maximum(known, 0).sum(), np.maximum(-known, 0).sum()
     span = _span(axes, np.array([score - up, score + down]), base)
+    told = [signed(number) for number in known.tolist()]
+    if rows.errors is not None:
+        told = [
+            f"{number} ± {plain(2 * error)}" if np.isfinite(error) else number
+            for number, error in zip(told, rows.errors.tolist(), strict=True)
+        ]
     for side in (1.0, -1.0):
         end = score
         for place in order[side * known[order] > 0].tolist():
             start = end - float(known[place])
             _arrow(axes, start, end, 0, span, palette)
-            _name(axes, start, end, rows.labels[place], signed(float(known[place])))
+            _name(axes, start, end, rows.labels[place], told[place])
             end = start
     _mark(axes, base, f"base {plain(base, 3)}", left=base < score)
     _mark(axes, score, f"f(x) {plain(score, 3)}", left=base >= score, bold=True)
-    headline(figure, [axes], title, ax, above=20.0)
     return figure
 
 
 def _rows(
     attr: Any, values: Any, names: Sequence[object] | None, most: int, palette: Palette, unit: str
 ) -> tuple[Rows, str]:
-    given = one_row(attr, "attr")
+    given, errors = estimated(attr)
     check_count(most, "max_display")
     shown = heat(given, sign="all", clip=100.0, scale=None, palette=palette, unit=unit)
-    rows = rows_of(shown.values, feature_labels(names, values, given.size), None, most)
+    rows = rows_of(shown.values, feature_labels(names, values, given.size), errors, most)
     return rows, axis_label(shown)
 
 
@@ -270,6 +262,16 @@ def _span(axes: Any, places: Array, *others: float) -> float:
     return span
 
 
+def _errors(axes: Any, rows: Rows, ends: Array) -> Array:
+    """Standard errors, twice to both sides of the ends of bars; how far these reach then."""
+    if rows.errors is None:
+        return ends
+    spread = np.nan_to_num(2 * rows.errors)
+    options: Any = {"fmt": "none", "ecolor": "#333333", "elinewidth": 1, "capsize": 2.5}
+    axes.errorbar(ends, np.arange(len(ends)), xerr=spread, **options)
+    return ends + np.where(rows.values < 0, -spread, spread)
+
+
 def _arrow(axes: Any, start: float, end: float, row: float, span: float, palette: Palette) -> None:
     """A bar with a point, so that its direction is seen without its colour."""
     from matplotlib.patches import Polygon
@@ -296,15 +298,18 @@ def _numbers(axes: Any, rows: Rows, ends: Array, *, signs: bool = True) -> None:
             ha="left" if side > 0 else "right",
             va="center",
             fontsize=SMALL,
+            bbox=_GROUND,
         )
 
 
 def _name(axes: Any, start: float, end: float, name: str, number: str) -> None:
     low, high = axes.get_xlim()
-    room = int(abs(end - start) / (high - low) * inches_of(axes)[0] / 0.068)  # characters
-    if room >= min(len(name), 9) and room > len(number):
-        lines = f"{shortened(name, room)}\n{number}"
-        write(axes, (start + end) / 2, 0.5, lines, ha="center", va="top", linespacing=1.3)
+    room = abs(end - start) / (high - low) * inches_of(axes)[0]
+    if room >= 0.5 and ruler(SMALL)(number) <= room:
+        lines = wrapped(name, room, SMALL)
+        lines = lines if lines.count("\n") < 2 else within(name, room, SMALL)
+        options: Any = {"ha": "center", "va": "top", "linespacing": 1.3, "bbox": _GROUND}
+        write(axes, (start + end) / 2, 0.5, f"{lines}\n{number}", **options)
 
 
 def _mark(

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrib._checks import check_choice, check_number
 from attrib.errors import AttribValueError
-from attrib.plot._canvas import SCALE_ROOM, Room, headline, pictures
+from attrib.plot._canvas import Room, entitle, pictures
 from attrib.plot._heat import Heat, heat
 from attrib.plot._modes import MODES, PHOTO_ONLY, Mode, draw, explain
 from attrib.plot._pixels import Denorm, Layout, check_over, photo, plane
+from attrib.plot._strips import scale_room
 from attrib.plot.colors import Array, Palette, Sign
 
 if TYPE_CHECKING:
@@ -101,18 +102,16 @@ def image(
             )
     first: Any = values if values is not None else pixels
     several = len(modes) > 1
-    room = Room(
-        title=0.34 * (title is not None), head=0.26 * several, foot=SCALE_ROOM * bool(shown)
-    )
-    figure, panels, _ = pictures(ax, 1, len(modes), panel_size(first), room)
+    size = panel_size(first)
+    room = Room(head=0.26 * several, foot=scale_room(unit, size[0]) * bool(shown))
+    figure, panels, _ = pictures(ax, 1, len(modes), size, room, title)
     for axes, each, of in zip(panels, modes, signs, strict=True):
         draw(axes, each, shown.get(of), pixels, top)
         if of in shown:
             explain(axes, each, shown[of], top, scale=colorbar)
         if several:
             words = each if len(set(signs)) == 1 or each == "original" else f"{each}, {of}"
-            axes.set_title(words, fontsize=10)
-    headline(figure, panels, title, ax)
+            entitle(axes, words)
     return figure
 
 

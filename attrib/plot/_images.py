@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from attrib._checks import check_choice
 from attrib.errors import AttribValueError
-from attrib.plot._arrays import check_names, shape
+from attrib.plot._arrays import check_names, shape, value_of
 from attrib.plot._canvas import (
-    SCALE_ROOM,
+    SMALL,
     Room,
-    headline,
+    entitle,
+    inches_of,
     name_axes,
     pictures,
-    printable,
-    shared_scale,
 )
 from attrib.plot._heat import Heat, heat, heats
 from attrib.plot._image import panel_size
+from attrib.plot._lettering import within
 from attrib.plot._modes import MODES, Mode, draw, explain
 from attrib.plot._pixels import Denorm, Layout, check_over, photo, plane
+from attrib.plot._strips import scale_room, shared_scale
 from attrib.plot.colors import Array, Palette, Sign
 
 # The stubs of NumPy leave some types open.
@@ -64,17 +65,8 @@ def images(
         columns: The names of the methods, if they are not the keys of a mapping.
         rows: The names of the images.
         share_scale: Whether equal colours are equal numbers everywhere.
-        sign: As for `attrib.plot.image`, and so are the other options.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        layout: See there.
-        denorm: See there.
-        top: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
-        ax: See there.
+        sign, clip, scale, palette, layout, denorm, top, unit, title, colorbar, ax: As for
+            `attrib.plot.image`.
 
     Returns:
         The figure.
@@ -103,15 +95,14 @@ def images(
     options: Any = {"sign": sign, "clip": clip, "scale": scale, "palette": palette, "unit": unit}
     cells = _cells(grid, share_scale, options)
     each = colorbar and not share_scale
+    size = panel_size(grid[0][0], height=2.2)
     room = Room(
-        title=0.34 * (title is not None),
         head=0.26 * any(names),
-        foot=SCALE_ROOM * each,
-        strip=SCALE_ROOM * (colorbar and share_scale),
+        foot=scale_room(unit, size[0]) * each,
+        strip=scale_room(unit, size[0] * len(names)) * (colorbar and share_scale),
         side=0.28 * (rows is not None),
     )
-    size = panel_size(grid[0][0], height=2.2)
-    figure, panels, strip = pictures(ax, len(labels), len(names), size, room)
+    figure, panels, strip = pictures(ax, len(labels), len(names), size, room, title)
     for row in range(len(labels)):
         pixels = None if photos is None else photos[row]
         shown = [None] * (photos is not None) + [column[row] for column in cells]
@@ -124,13 +115,13 @@ def images(
     _name(panels, names, labels if rows is not None else [])
     if strip is not None:
         shared_scale(strip, cells[0][0])
-    headline(figure, panels, title, ax)
     return figure
 
 
 def methods_of(attrs: Any) -> list[tuple[str, Any]]:
     """Names and attributions of a mapping; one without a name otherwise."""
-    found = [(str(k), v) for k, v in attrs.items()] if isinstance(attrs, Mapping) else [("", attrs)]
+    named = attrs.items() if isinstance(attrs, Mapping) else [("", attrs)]
+    found = [(str(name), value_of(attr)) for name, attr in named]
     if not found:
         raise AttribValueError(
             "attrs: there are none, got an empty mapping; pass at least one", code="attrs.empty"
@@ -163,9 +154,9 @@ def _check_counts(grid: list[list[Array]], photos: list[Array] | None) -> int:
 
 def _name(panels: list[Any], columns: list[str], rows: list[str]) -> None:
     for axes, name in zip(panels, columns, strict=False):
-        axes.set_title(printable(name), fontsize=10, parse_math=False)
+        entitle(axes, name)
     for axes, name in zip(panels[:: len(columns)], rows, strict=False):
-        name_axes(axes, y=name)
+        name_axes(axes, y=within(name, 0.8 * inches_of(axes)[1], SMALL + 0.5))
 
 
 def _cells(grid: list[list[Array]], shared: bool, options: Any) -> list[list[Heat]]:

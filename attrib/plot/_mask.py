@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.plot._arrays import notify, numbers, shape
 from attrib.plot._canvas import (
-    SCALE_ROOM,
     SMALL,
     Room,
-    colour_scale,
-    edges,
-    headline,
+    inches_of,
     pictures,
     write,
 )
 from attrib.plot._heat import Heat, colours, heat, share
 from attrib.plot._image import panel_size
 from attrib.plot._pixels import Denorm, Layout, check_over, pale, photo, plane
+from attrib.plot._shapes import edges
+from attrib.plot._strips import colour_scale, scale_room
 from attrib.plot.colors import Array, Palette, Sign, unpaint
 from attrib.plot.labels import shortened, signed
 
@@ -68,16 +67,8 @@ def mask(
             nothing.
         labels: Whether to write the number of each segment into it where there is room, and its
             attribution; or their names, in that order or by number; empty ones are not written.
-        sign: As for `attrib.plot.image`, and so are the other options.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        layout: See there.
-        denorm: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
-        ax: See there.
+        sign, clip, scale, palette, layout, denorm, unit, title, colorbar, ax: As for
+            `attrib.plot.image`.
 
     Returns:
         The figure.
@@ -103,14 +94,14 @@ def mask(
     if attr is not None:
         values = _over_pixels(attr, place, len(ids), layout)
         shown = heat(values, sign=sign, clip=clip, scale=scale, palette=palette, unit=unit)
-    room = Room(title=0.34 * (title is not None), foot=SCALE_ROOM * (shown is not None))
-    figure, panels, _ = pictures(ax, 1, 1, panel_size(pixels, height=3.8), room)
+    size = panel_size(pixels, height=3.8)
+    room = Room(foot=scale_room(unit, size[0]) * (shown is not None))
+    figure, panels, _ = pictures(ax, 1, 1, size, room, title)
     _draw(panels[0], pixels, place, shown)
     if names:
         _label(panels[0], place, names, shown)
     if shown is not None and colorbar:
         colour_scale(panels[0], shown)
-    headline(figure, panels, title, ax)
     return figure
 
 
@@ -175,7 +166,7 @@ def _draw(axes: Any, pixels: Array, place: NDArray[np.intp], shown: Heat | None)
     axes.spines[:].set(color="#c4c4c4", linewidth=0.6)
     # White below black is seen on every ground.
     for colour, width in (("white", 1.8), ("#222222", 0.7)):
-        lines = LineCollection(edges(place), colors=colour, linewidths=width)
+        lines = LineCollection(list(edges(place)), colors=colour, linewidths=width)
         axes.add_collection(lines, autolim=False)
 
 
@@ -183,7 +174,7 @@ def _label(axes: Any, place: NDArray[np.intp], names: list[str], shown: Heat | N
     if len(names) > _MOST_LABELS:
         notify(f"labels: {len(names)} segments are too many to be named in the picture")
         return
-    per_inch = place.shape[0] / max(axes.get_window_extent().height / axes.figure.dpi, 0.1)
+    per_inch = place.shape[0] / max(inches_of(axes)[1], 0.1)
     for number, name in enumerate(names):
         rows, columns = np.nonzero(place == number)
         text = shortened(name, 16)

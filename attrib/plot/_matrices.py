@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +12,16 @@ from attrib.plot._arrays import check_names, numbers, shape
 from attrib.plot._canvas import (
     SMALL,
     charts,
-    colour_scale,
-    headline,
+    inches_of,
     name_axes,
     name_ticks,
-    paint_table,
-    printable,
     write,
 )
 from attrib.plot._heat import Heat, colours, heat
-from attrib.plot.colors import Array, Palette, Sign, ink
+from attrib.plot._lettering import printable
+from attrib.plot._shapes import paint_table
+from attrib.plot._strips import colour_scale
+from attrib.plot.colors import Array, Palette, Sign, inks
 from attrib.plot.labels import aligned, plain
 
 # The stubs of NumPy leave some types open.
@@ -31,7 +31,7 @@ from attrib.plot.labels import aligned, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["cells", "confusion", "table_size", "tokens2d"]
+__all__ = ["aligned_in", "cells", "confusion", "table_size", "tokens2d"]
 
 _CELL = (0.54, 0.32)  # inches
 _LONGEST = 20  # characters of a name
@@ -60,14 +60,7 @@ def tokens2d(
         inputs: The input tokens, along the top.
         outputs: The output tokens, from top to bottom.
         matrix: ``(outputs, inputs)``.
-        sign: As for `attrib.plot.image`, and so are the other options.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
-        ax: See there.
+        sign, clip, scale, palette, unit, title, colorbar, ax: As for `attrib.plot.image`.
 
     Returns:
         The figure.
@@ -91,17 +84,10 @@ def tokens2d(
     shown = heat(
         values, sign=sign, clip=clip, scale=scale, palette=palette, unit=unit, name="matrix"
     )
-    figure, panels = charts(ax, 1, *table_size(values, outputs, inputs))
-    cells(
-        panels[0],
-        shown,
-        outputs,
-        inputs,
-        [[aligned(v, shown.limit) for v in row] for row in shown.values],
-    )
+    figure, panels = charts(ax, 1, *table_size(values, outputs, inputs), title)
+    cells(panels[0], shown, outputs, inputs, aligned_in(shown))
     if colorbar:
         colour_scale(panels[0], shown)
-    headline(figure, panels, title, ax)
     return figure
 
 
@@ -121,10 +107,7 @@ def confusion(
         matrix: Counts, ``(true classes, predicted classes)``; shares will do.
         classes: Their names.
         normalise: Whether to divide every row by its sum.
-        palette: As for `attrib.plot.image`, and so are the other options.
-        title: See there.
-        colorbar: See there.
-        ax: See there.
+        palette, title, colorbar, ax: As for `attrib.plot.image`.
 
     Returns:
         The figure.
@@ -153,14 +136,13 @@ def confusion(
     shown = heat(
         values, sign="absolute", clip=100.0, scale=None, palette=palette, unit=unit, name="matrix"
     )
-    figure, panels = charts(ax, 1, *table_size(values, names, names))
-    texts = [[f"{v:.0f}" if unit == "count" else plain(v) for v in row] for row in values]
-    cells(panels[0], shown, names, names, texts)
+    figure, panels = charts(ax, 1, *table_size(values, names, names), title)
+    tell = "{:.0f}".format if unit == "count" else plain
+    cells(panels[0], shown, names, names, lambda place: tell(float(values[place])))
     name_axes(panels[0], x="predicted", y="true")
     panels[0].xaxis.set_label_position("top")
     if colorbar:
         colour_scale(panels[0], shown)
-    headline(figure, panels, title, ax)
     return figure
 
 
@@ -169,7 +151,7 @@ def cells(
     heat: Heat,
     rows: Sequence[object],
     columns: Sequence[object],
-    texts: Sequence[Sequence[str]],
+    tell: Callable[[tuple[int, int]], str],
 ) -> None:
     """A coloured table with names at the left and the top, and numbers where they fit."""
     paint_table(axes, heat)
@@ -187,7 +169,12 @@ def cells(
     axes.tick_params(which="minor", length=0)
     if len(columns) <= 60 and len(rows) <= 60:
         axes.grid(which="minor", color="white", linewidth=1.0)
-    _annotate(axes, heat, texts)
+    _annotate(axes, heat, tell)
+
+
+def aligned_in(heat: Heat) -> Callable[[tuple[int, int]], str]:
+    """How the number of a cell is written, with as many decimals as all others."""
+    return lambda place: aligned(float(heat.values[place]), heat.limit)
 
 
 def table_size(
@@ -209,20 +196,16 @@ def _not_too_many(names: Sequence[object], most: int) -> tuple[list[int], list[o
     return places, [names[place] for place in places]
 
 
-def _annotate(axes: Any, heat: Heat, texts: Sequence[Sequence[str]]) -> None:
-    box = axes.get_window_extent()
+def _annotate(axes: Any, heat: Heat, tell: Callable[[tuple[int, int]], str]) -> None:
     rows, columns = heat.values.shape
-    if not heat.values.size:
+    width, height = inches_of(axes)
+    letters = (72 * width / max(columns, 1) - 2) / (0.62 * SMALL)  # that fit into a cell
+    if letters < 2 or 72 * height / max(rows, 1) < 1.3 * SMALL:
         return
-    width, height = (box.width / columns, box.height / rows)
-    points = 72 / axes.figure.dpi
-    longest = max(len(text) for row in texts for text in row)
-    if width * points < 0.62 * SMALL * longest + 2 or height * points < 1.3 * SMALL:
+    known = list(zip(*np.nonzero(np.isfinite(heat.values)), strict=True))
+    texts = [tell(place) for place in known]
+    if max(map(len, texts), default=0) > letters:
         return
-    painted = colours(heat)
-    for row in range(rows):
-        for column in range(columns):
-            if np.isfinite(heat.values[row, column]):
-                colour = ink(painted[row, column])
-                options: Any = {"ha": "center", "va": "center", "color": colour}
-                write(axes, column, row, texts[row][column], **options)
+    readable = inks(colours(heat)[np.isfinite(heat.values)])
+    for (row, column), text, colour in zip(known, texts, readable, strict=True):
+        write(axes, column, row, text, ha="center", va="center", color=colour)

@@ -7,9 +7,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from attrib.plot._canvas import caption, colour_scale, edges, hatch
+from attrib.plot._canvas import caption
 from attrib.plot._heat import Heat, colours, share
 from attrib.plot._pixels import pale
+from attrib.plot._shapes import edges, hatch
+from attrib.plot._strips import colour_scale
 from attrib.plot.colors import Array, paint
 from attrib.plot.labels import plain
 
@@ -102,11 +104,8 @@ def _strongest(heat: Heat, top: float) -> NDArray[np.bool_]:
 def _outline(axes: Any, inside: NDArray[np.bool_]) -> None:
     from matplotlib.collections import LineCollection
 
-    lines = edges(np.pad(inside, 1))
-    axes.add_collection(
-        LineCollection([line - 1 for line in lines], colors="#a34a00", linewidths=1.1),
-        autolim=False,
-    )
+    lines = LineCollection(list(edges(np.pad(inside, 1)) - 1), colors="#a34a00", linewidths=1.1)
+    axes.add_collection(lines, autolim=False)
 
 
 def _contours(axes: Any, heat: Heat) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-import numpy as np
-
 from attrib.plot._heat import Heat, colours, share
-from attrib.plot.colors import hexadecimal, ink, paint
+from attrib.plot.colors import hexadecimals, inks, paint
 from attrib.plot.labels import plain, signed
 from attrib.plot.words import is_special
 
@@ -46,22 +45,22 @@ def words_of(passage: Passage) -> list[Word]:
     heat = passage.heat
     parts, grounds = share(heat), colours(heat)
     write = plain if heat.sign == "absolute" else signed
-    ends = paint([-1.0, 1.0], sign=heat.sign, palette=heat.palette)
-    lines = [hexadecimal(end) for end in ends]
+    lines = hexadecimals(paint([-1.0, 1.0], sign=heat.sign, palette=heat.palette))
+    painted = zip(hexadecimals(grounds), inks(grounds), strict=True)
     return [
         Word(
             text=text,
-            value=value if np.isfinite(value) else 0.0,
-            number=write(value) if np.isfinite(value) else "not finite",
+            value=value if math.isfinite(value) else 0.0,
+            number=write(value) if math.isfinite(value) else "not finite",
             part=part,
-            ground=hexadecimal(ground),
-            ink=ink(ground),
+            ground=ground,
+            ink=ink,
             line=lines[int(part > 0)],
             special=is_special(text),
-            broken=not np.isfinite(value),
+            broken=not math.isfinite(value),
         )
-        for text, value, part, ground in zip(
-            passage.words, heat.values.tolist(), parts.tolist(), grounds, strict=True
+        for text, value, part, (ground, ink) in zip(
+            passage.words, heat.values.tolist(), parts.tolist(), painted, strict=True
         )
     ]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attrib._checks import check_choice
 from attrib.errors import AttribValueError
-from attrib.plot._arrays import notify, numbers, shape
+from attrib.plot._arrays import notify, numbers, shape, total
 from attrib.plot.colors import Array
 
 # The stubs of NumPy leave some types open.
@@ -24,7 +24,7 @@ Denorm: TypeAlias = tuple[Any, Any] | None
 
 def plane(attr: Any, layout: Layout | None, name: str = "attr") -> Array:
     """The sum over channels, ``(height, width)``."""
-    return _channels_first(numbers(attr, name), layout, name).sum(0)
+    return total(_channels_first(numbers(attr, name), layout, name), 0)
 
 
 def photo(image: Any, layout: Layout | None, denorm: Denorm, name: str = "image") -> Array:
@@ -73,14 +73,20 @@ def _channels_first(array: Array, layout: Layout | None, name: str) -> Array:
         )
     if array.ndim == 2:
         return array[None]
-    last = _looks_last(array) if layout is None else layout == "HWC"
+    last = _looks_last(array, name) if layout is None else layout == "HWC"
     return np.moveaxis(array, -1, 0) if last else array
 
 
-def _looks_last(array: Array) -> bool:
+def _looks_last(array: Array, name: str) -> bool:
     """Whether only the last dimension can be channels, or only the first one is unlikely to be."""
     likely = {1: 2, 3: 2, 4: 1}  # grey, red-green-blue, the same with opacity
-    return likely.get(array.shape[-1], 0) > likely.get(array.shape[0], 0)
+    first, last = (likely.get(array.shape[place], 0) for place in (0, -1))
+    if first == last and first and array.shape != (1, 1, 1):
+        notify(
+            f"{name}: of shape {shape(array)}, the first dimension is taken for the channels; pass "
+            'layout="HWC" if it is the last one, or "CHW" if it is not'
+        )
+    return last > first
 
 
 def _per_channel(value: Any, pixels: Array) -> Array:

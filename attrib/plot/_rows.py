@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attrib.plot._arrays import check_names, check_same, numbers
+from attrib.plot._arrays import check_names, check_same, numbers, one_row
 from attrib.plot.colors import Array
 from attrib.plot.labels import plain
+from attrib.types import Estimate
 
 # The stubs of NumPy leave some types open.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
-__all__ = ["Rows", "as_many", "feature_labels", "rows_of"]
+__all__ = ["Rows", "as_many", "estimated", "feature_labels", "rows_of"]
 
 
 class Rows(NamedTuple):
@@ -24,6 +25,14 @@ class Rows(NamedTuple):
     values: Array
     labels: list[str]
     errors: Array | None
+
+
+def estimated(attr: Any, error: Any = None) -> tuple[Array, Array | None]:
+    """The numbers of one example, and their standard errors as far as they are known."""
+    given = one_row(attr, "attr")
+    if error is None and isinstance(attr, Estimate):
+        error = attr.stderr
+    return given, None if error is None else as_many(one_row(error, "error"), given, "error")
 
 
 def rows_of(

@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 
 from attrib._checks import check_count
 from attrib.errors import AttribValueError
-from attrib.plot._arrays import check_names, finite, notify, numbers, one_row, shape
+from attrib.plot._arrays import check_names, finite, notify, numbers, shape, total
 from attrib.plot._canvas import (
     SMALL,
     charts,
-    colour_scale,
-    headline,
     name_axes,
     name_ticks,
     open_frame,
-    paint_table,
-    strip_below,
 )
 from attrib.plot._heat import axis_label, heat
-from attrib.plot._rows import as_many
+from attrib.plot._rows import as_many, estimated
+from attrib.plot._shapes import paint_table
+from attrib.plot._strips import colour_scale, strip_below
 from attrib.plot.colors import MISSING, Array, Palette, Sign, unpaint
 
 # The stubs of NumPy leave some types open.
@@ -37,6 +35,7 @@ __all__ = ["beeswarm", "heatmap", "scatter"]
 
 # From low to high values of a feature: a map that has neither the colours of signs nor white.
 _LEVELS = "viridis"
+_SUMS = 42.0  # points above a heat map that its sums take
 _TOP = 0.93  # of that map: its yellow end is hardly seen on white
 
 
@@ -84,9 +83,8 @@ def beeswarm(
     levels = None if values is None else _levels(as_many(values, given, "values"))
     shown = heat(given, sign="all", clip=100.0, scale=None, palette="attrib", unit=unit)
     kept = _largest(shown.values)[:max_display]
-    figure, (axes,) = charts(
-        ax, 1, 6.8, 0.42 * max(len(kept), 2) + 1.1 + 0.5 * (levels is not None)
-    )
+    height = 0.42 * max(len(kept), 2) + 1.1 + 0.5 * (levels is not None)
+    figure, (axes,) = charts(ax, 1, 6.8, height, title)
     open_frame(axes, grid="x")
     axes.axvline(0.0, color="#333333", linewidth=0.8, zorder=0.5)
     axes.spines["left"].set_visible(False)
@@ -102,7 +100,6 @@ def beeswarm(
     name_axes(axes, x=axis_label(shown))
     if colorbar and levels is not None:
         _level_scale(axes)
-    headline(figure, [axes], title, ax)
     return figure
 
 
@@ -121,7 +118,8 @@ def scatter(
     """How the contribution of one feature depends on its value.
 
     Args:
-        attr: The attributions of the feature, ``(examples,)``.
+        attr: The attributions of the feature, ``(examples,)``, or an `attrib.Estimate`, whose
+            standard errors are drawn, twice to both sides.
         values: Its values.
         colour: The values of another feature, as the colour of the points.
         name: Of the feature.
@@ -143,7 +141,7 @@ def scatter(
     Example:
         >>> figure = scatter([0.1, -0.2, 0.3], [1.0, 2.0, 3.0], name="age")
     """
-    given = one_row(attr, "attr")
+    given, errors = estimated(attr)
     places = as_many(np.reshape(numbers(values, "values"), -1), given, "values")
     shown = heat(given, sign="all", clip=100.0, scale=None, palette="attrib", unit=unit)
     tint: Any = "#8a6fc0"
@@ -153,14 +151,17 @@ def scatter(
     known = np.isfinite(shown.values) & np.isfinite(places)
     if known.sum() < np.isfinite(shown.values).sum():
         notify("values: some are NaN or infinite; their points are left out")
-    figure, (axes,) = charts(ax, 1, 5.6, 4.0 + 0.5 * (colour is not None))
+    figure, (axes,) = charts(ax, 1, 5.6, 4.0 + 0.5 * (colour is not None), title)
     open_frame(axes, grid="both")
     axes.axhline(0.0, color="#333333", linewidth=0.8, zorder=0.5)
+    if errors is not None:
+        options: Any = {"fmt": "none", "ecolor": "#8c8c8c", "elinewidth": 0.7, "zorder": 0.8}
+        spread = np.nan_to_num(2 * errors[known])
+        axes.errorbar(places[known], shown.values[known], yerr=spread, **options)
     _points(axes, places[known], shown.values[known], tint if colour is None else tint[known])
     name_axes(axes, x=name, y=axis_label(shown))
     if colorbar and colour is not None:
         _level_scale(axes, colour_name)
-    headline(figure, [axes], title, ax)
     return figure
 
 
@@ -187,14 +188,7 @@ def heatmap(
         max_display: How many features at most, those of largest mean size first; the last row is
             the sum of all others.
         sort: Whether examples are put in the order of their sums.
-        sign: As for `attrib.plot.image`, and so are the other options.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
-        ax: See there.
+        sign, clip, scale, palette, unit, title, colorbar, ax: As for `attrib.plot.image`.
 
     Returns:
         The figure.
@@ -215,7 +209,8 @@ def heatmap(
     sums = finite(given).sum(1)
     rows, labels = _and_others(given[np.argsort(sums)] if sort else given, labels, max_display)
     shown = heat(rows.T, sign=sign, clip=clip, scale=scale, palette=palette, unit=unit)
-    figure, (axes,) = charts(ax, 1, 7.4, 0.30 * max(len(labels), 2) + 2.1)
+    height = 0.30 * max(len(labels), 2) + 2.1
+    figure, (axes,) = charts(ax, 1, 7.4, height, title, above=_SUMS)
     paint_table(axes, shown)
     axes.spines[:].set(color="#c4c4c4", linewidth=0.6)
     name_ticks(axes.yaxis, np.arange(len(labels)), labels)
@@ -225,10 +220,10 @@ def heatmap(
     name_axes(axes, x=f"{len(given)} examples, {order}")
     _sums_above(axes, np.sort(sums) if sort else sums)
     _sizes_beside(axes, shown.values)
+    if not axes.get_title():
+        axes.set_title(" ", pad=_SUMS, fontsize=1)  # so that a layout leaves room for the sums
     if colorbar:
         colour_scale(axes, shown, below=0.46)
-    # Also without a title: this makes a layout leave room for the sums.
-    headline(figure, [axes], title or " ", ax, above=48.0)
     return figure
 
 
@@ -254,7 +249,7 @@ def _and_others(values: Array, labels: list[str], most: int) -> tuple[Array, lis
     left = np.setdiff1d(order, kept)
     columns, names = values[:, kept], [labels[place] for place in kept]
     if left.size:
-        columns = np.column_stack([columns, values[:, left].sum(1)])
+        columns = np.column_stack([columns, total(values[:, left], 1)])
         names.append(f"{left.size} others")
     return columns, names
 
@@ -263,18 +258,16 @@ def _levels(values: Array) -> Array:
     """Every column as colours, from its 5th percentile to its 95th; grey where not finite."""
     from matplotlib import colormaps
 
-    painted: Array = np.empty((*values.shape, 3))
-    for place in range(values.shape[1]):
-        column = values[:, place]
-        known = np.isfinite(column)
-        low, high = np.percentile(column[known], [5, 95]) if known.any() else (0.0, 1.0)
-        if low == high and known.any():
-            low, high = float(column[known].min()), float(column[known].max())
-        part = np.where(known, (column - low) / ((high - low) or 1.0), 0.5)
-        painted[:, place] = np.where(
-            known[:, None], colormaps[_LEVELS](_TOP * part.clip(0, 1))[:, :3], unpaint(MISSING)
-        )
-    return painted
+    known = np.isfinite(values)
+    if not known.any():
+        return np.broadcast_to(unpaint(MISSING), (*values.shape, 3))
+    # A column without numbers is grey, whatever stands in for them.
+    told = np.where(known, values, np.where(known.any(0), np.nan, 0.0))
+    least, low, high, most = np.nanpercentile(told, [0, 5, 95, 100], axis=0)
+    low, high = np.where(low == high, [least, most], [low, high])
+    part = np.where(known, (told - low) / np.where(low == high, 1.0, high - low), 0.5)
+    levels = colormaps[_LEVELS](_TOP * part.clip(0, 1))[..., :3]
+    return np.where(known[..., None], levels, unpaint(MISSING))
 
 
 def _apart(column: Array, limit: float) -> Array:
@@ -299,13 +292,20 @@ def _points(axes: Any, x: Array, y: Array, tint: Any) -> None:
 
 
 def _sums_above(axes: Any, sums: Array) -> None:
-    above = axes.inset_axes((0.0, 1.03, 1.0, 0.24))
+    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+    # As wide as the heat map, and so many inches high above it.
+    up = axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, axes.transAxes)
+    place = blended_transform_factory(axes.transAxes, up)
+    above = axes.inset_axes((0.0, 4 / 72, 1.0, (_SUMS - 8) / 72), transform=place)
     above.fill_between(np.arange(len(sums)), sums, color="#d9d9d9", linewidth=0)
     above.plot(sums, color="#333333", linewidth=0.9)
     above.axhline(0.0, color="#8c8c8c", linewidth=0.6)
     above.set_xlim(-0.5, max(len(sums), 1) - 0.5)
     above.set_xticks([])
     above.tick_params(labelsize=SMALL - 1)
+    above.margins(y=0.15)
+    above.locator_params(axis="y", nbins=2)
     above.spines[["top", "right", "bottom"]].set_visible(False)
     above.set_ylabel("sum", fontsize=SMALL)
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from attrib._checks import check_choice, check_count
 from attrib.errors import AttribValueError
-from attrib.plot._arrays import check_names, check_same, notify, numbers, shape
-from attrib.plot._canvas import charts, colour_scale, headline, name_axes, open_frame, printable
+from attrib.plot._arrays import check_names, check_same, notify, numbers, shape, total
+from attrib.plot._canvas import charts, name_axes, name_lines, open_frame
 from attrib.plot._heat import Heat, colours, heat, share
+from attrib.plot._shapes import alone, line
+from attrib.plot._strips import colour_scale
 from attrib.plot.colors import Array, Palette, Sign, paint, unpaint
 
 # The stubs of NumPy leave some types open.
@@ -53,24 +55,19 @@ def timeseries(
     """A series of measurements and what each contributes.
 
     Args:
-        attr: The attribution, ``(channels, steps)``, ``(steps, channels)`` or ``(steps,)``.
-        data: The series, of the same shape.
+        attr: The attribution, ``(channels, steps)`` or ``(steps,)``; for ``(steps, channels)``
+            see ``layout``.
+        data: The series, of the same shape. Where it is NaN or infinite, lines have gaps.
         x: The times, ``(steps,)``, rising but not necessarily evenly; numbers of steps if left out.
         mode: ``"overlay"`` puts colours behind the line of every channel, ``"combined"`` the sum
             over channels behind all lines, ``"line"`` colours the lines themselves, and
             ``"strip"`` draws the colours below each line.
         channels: Their names.
-        layout: ``"CT"`` or ``"TC"``: what comes first, channels or steps. Left out, steps are what
-            fits ``x``, or else the longer dimension.
+        layout: ``"CT"`` or ``"TC"``: what comes first, channels or steps. Left out, channels do,
+            unless ``x`` fits the first dimension alone. Where nothing but the default tells
+            channels from at most as many steps, there is a notice.
         max_display: How many channels are drawn at most: those of largest attribution.
-        sign: As for `attrib.plot.image`, and so are the other options.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
-        ax: See there.
+        sign, clip, scale, palette, unit, title, colorbar, ax: As for `attrib.plot.image`.
 
     Returns:
         The figure.
@@ -92,14 +89,16 @@ def timeseries(
     values, series = numbers(attr, "attr"), numbers(data, "data")
     check_same(values, series, "attr", "data", "pass the attribution of this series")
     times = None if x is None else numbers(x, "x").reshape(-1)
-    values, series = (_channels_first(array, layout, times) for array in (values, series))
+    if _steps_first(series, layout, times):
+        values, series = values.T, series.T
+    values, series = np.atleast_2d(values), np.atleast_2d(series)
     times = _times(times, series)
     names = check_names(channels, len(series), "channels", "channel")
-    together = values.sum(0, keepdims=True) if mode == "combined" else values
+    together = total(values, 0)[None] if mode == "combined" else values
     shown = heat(together, sign=sign, clip=clip, scale=scale, palette=palette, unit=unit)
     kept = np.arange(len(series)) if mode == "combined" else _largest(shown, max_display)
     count = 1 if mode == "combined" else len(kept)
-    figure, panels = charts(ax, count, 8.0, min(max(1.15 * count, 2.4), 18.0) + 0.9)
+    figure, panels = charts(ax, count, 8.0, min(max(1.15 * count, 2.4), 18.0) + 0.9, title)
     for place, axes in enumerate(panels):
         if mode == "combined":
             _combined(axes, replace(shown, values=shown.values[0]), times, series, names)
@@ -109,38 +108,34 @@ def timeseries(
             name_axes(axes, y=names[kept[place]])
         open_frame(axes)
     name_axes(panels[-1], x="step" if x is None else "x")
+    panels[-1].locator_params(axis="x", integer=x is None)
     if colorbar:
         colour_scale(panels[-1], shown, below=0.48)
     figure.align_ylabels(panels)
-    headline(figure, panels[:1], title, ax)
     return figure
 
 
-def _channels_first(array: Array, layout: SeriesLayout | None, times: Array | None) -> Array:
+def _steps_first(series: Array, layout: SeriesLayout | None, times: Array | None) -> bool:
+    """Whether steps come before channels: as told, or as only the times fit, else they do not."""
     if layout is not None:
         check_choice(layout, "layout", ("CT", "TC"))
-    if array.ndim == 1:
-        array = array[None]
-    elif array.ndim != 2:
+    if series.ndim not in (1, 2) or not series.size:
         raise AttribValueError(
-            f"data: one series at a time, got shape {shape(array)}; pass (channels, steps), such "
-            "as data[0]",
+            f"data: must be one series that holds something, got shape {shape(series)}; pass "
+            "(channels, steps), such as data[0]",
             code="data.shape",
         )
-    elif layout is None:
-        channels, steps = array.shape
-        if times is not None and (channels == times.size) != (steps == times.size):
-            steps_first = channels == times.size
-        else:
-            steps_first = channels > steps
-        array = array.T if steps_first else array
-    elif layout == "TC":
-        array = array.T
-    if not array.size:
-        raise AttribValueError(
-            f"data: must hold something, got shape {shape(array)}", code="data.shape"
+    if series.ndim == 1 or layout is not None:
+        return layout == "TC" and series.ndim == 2
+    channels, steps = series.shape
+    if times is not None and (channels == times.size) != (steps == times.size):
+        return channels == times.size
+    if channels > 1 and channels >= steps:
+        notify(
+            f"layout: shape {shape(series)} is drawn as {channels} channels of {steps} steps; pass "
+            'layout="TC" if steps come first, or "CT" if they do not'
         )
-    return array
+    return False
 
 
 def _times(times: Array | None, series: Array) -> Array:
@@ -175,25 +170,29 @@ def _channel(axes: Any, mode: SeriesMode, shown: Heat, times: Array, series: Arr
     low, high = _limits(axes, times, series, below=0.45 if mode == "strip" else 0.08)
     if mode == "line":
         _coloured_line(axes, shown, times, series)
+        _hatch_between(axes, shown, times, low, high)
         return
     top = high if mode == "overlay" else low + 0.2 * (high - low)
     _colours_between(axes, shown, times, low, top)
-    axes.plot(times, series, color=_INK, linewidth=1.0)
+    line(axes, times, series, color=_INK, linewidth=1.0, path_effects=_halo())
 
 
 def _combined(axes: Any, shown: Heat, times: Array, series: Array, names: list[str]) -> None:
     low, high = _limits(axes, times, series)
     _colours_between(axes, shown, times, low, high)
     lines = [
-        axes.plot(times, line, color=_LINES[place % len(_LINES)], linewidth=1.0)[0]
-        for place, line in enumerate(series)
+        line(
+            axes,
+            times,
+            channel,
+            color=_LINES[place % len(_LINES)],
+            linewidth=1.0,
+            path_effects=_halo(),
+        )
+        for place, channel in enumerate(series)
     ]
     if 1 < len(series) <= 12:
-        # A legend leaves out what starts with an underscore.
-        labels = [f" {printable(name)}" for name in names]
-        outside: Any = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
-        for text in axes.legend(lines, labels, fontsize=8, **outside).get_texts():
-            text.set_parse_math(False)
+        name_lines(axes, lines, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _colours_between(axes: Any, shown: Heat, times: Array, low: float, high: float) -> None:
@@ -206,10 +205,22 @@ def _colours_between(axes: Any, shown: Heat, times: Array, low: float, high: flo
         axes.imshow(image, extent=extent, zorder=0, **options)
     else:
         axes.pcolormesh(borders, [low, high], image, zorder=0)
+    _hatch_between(axes, shown, times, low, high)
+
+
+def _halo() -> list[Any]:
+    """White around a line, so that it is seen on every colour."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.6, foreground="white", alpha=0.75)]
+
+
+def _hatch_between(axes: Any, shown: Heat, times: Array, low: float, high: float) -> None:
+    """Hatching over the steps of which the attribution is not finite."""
     broken = ~np.isfinite(shown.values)
     if broken.any():
-        sides, missing = np.repeat(borders, 2)[1:-1], np.repeat(broken, 2)
-        options = {"facecolor": "none", "edgecolor": _INK, "hatch": "/////", "linewidth": 0}
+        sides, missing = np.repeat(_borders(times), 2)[1:-1], np.repeat(broken, 2)
+        options: Any = {"facecolor": "none", "edgecolor": _INK, "hatch": "/////", "linewidth": 0}
         axes.fill_between(sides, low, high, where=missing, zorder=0.5, **options)
 
 
@@ -221,17 +232,20 @@ def _coloured_line(axes: Any, shown: Heat, times: Array, series: Array) -> None:
     starts, stops = np.concatenate([points[:1], middles]), np.concatenate([middles, points[-1:]])
     strength = np.abs(share(shown))[:, None]
     strong = paint(np.sign(shown.values), sign=shown.sign, palette=shown.palette)
+    tints = (1 - strength) * unpaint(_NEUTRAL) + strength * strong
+    widths = 1.0 + 1.8 * strength[:, 0]
     axes.add_collection(
         LineCollection(
             list(np.stack([starts, points, stops], 1)),
-            colors=(1 - strength) * unpaint(_NEUTRAL) + strength * strong,
-            linewidths=1.0 + 1.8 * strength[:, 0],
+            colors=tints,
+            linewidths=widths,
             capstyle="round",
         ),
         autolim=False,
     )
-    broken = ~np.isfinite(shown.values)
-    axes.plot(times[broken], series[broken], "x", color=_INK, markersize=4)
+    single = alone(series)
+    if single.any():
+        axes.scatter(times[single], series[single], s=8 * widths[single], c=tints[single])
 
 
 def _limits(axes: Any, times: Array, series: Array, below: float = 0.08) -> tuple[float, float]:
@@ -241,7 +255,11 @@ def _limits(axes: Any, times: Array, series: Array, below: float = 0.08) -> tupl
     if known.size < series.size:
         notify(f"data: {series.size - known.size} of {series.size} numbers are NaN or infinite")
     least, most = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    span = (most - least) or max(abs(most), 1.0)
+    if most - least <= 1e-12 * max(abs(least), abs(most)):
+        # A constant lies in the middle of an axis of its own size.
+        half = abs(most) / 2 if abs(most) > 1e-300 else 0.5
+        least, most = least - half, most + half
+    span = most - least
     low, high = least - below * span, most + 0.08 * span
     axes.set(xlim=(borders[0], borders[-1]), ylim=(low, high), autoscale_on=False)
     # Below the line there are no measurements to be read.

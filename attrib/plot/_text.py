@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrib.errors import AttribTypeError
 from attrib.plot import _text_figure, _text_html
+from attrib.plot._arrays import total
 from attrib.plot._heat import heats
 from attrib.plot._passages import Passage
 from attrib.plot.colors import Palette, Sign
@@ -122,13 +123,7 @@ def text(
         merge: How to put pieces of words together: ``"wordpiece"``, ``"sentencepiece"``, ``"bpe"``,
             or the number of the word of each token; see `attrib.plot.words.merge_tokens`.
         pool: What a word contributes: ``"sum"``, ``"mean"`` or ``"max"``.
-        sign: As for `attrib.plot.image`, and so are the other options.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
+        sign, clip, scale, palette, unit, title, colorbar: As for `attrib.plot.image`.
 
     Returns:
         A view: HTML in a notebook, colours or marks when printed, ``view.to_html()`` for a file,
@@ -166,15 +161,7 @@ def texts(
 
     Args:
         records: The texts, each an `attrib.plot.TextRecord`.
-        merge: As for `attrib.plot.text`, and so are the other options.
-        pool: See there.
-        sign: See there.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        unit: See there.
-        title: See there.
-        colorbar: See there.
+        merge, pool, sign, clip, scale, palette, unit, title, colorbar: As for `attrib.plot.text`.
 
     Returns:
         A view, as from `attrib.plot.text`.
@@ -207,7 +194,7 @@ def _passages(
     merged = [merge_tokens(record.tokens, record.attr, merge, pool=pool) for record in records]
     shown = heats([values for _, values in merged], **options)
     return tuple(
-        Passage(words, heat, _facts(record, float(values.sum())) if table else ())
+        Passage(words, heat, _facts(record, float(total(values, 0))) if table else ())
         for record, (words, values), heat in zip(records, merged, shown, strict=True)
     )
 

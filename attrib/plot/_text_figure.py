@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrib.plot._arrays import notify
 from attrib.plot._canvas import (
     GREY,
-    SCALE_ROOM,
     SMALL,
     Room,
-    headline,
     inches_of,
     pictures,
-    printable,
-    shared_scale,
     write,
 )
+from attrib.plot._lettering import printable, ruler
 from attrib.plot._passages import FAINT, Passage, Word, gap_between, heading, words_of
+from attrib.plot._strips import scale_room, shared_scale
 from attrib.plot.labels import shortened
 
 # The stubs of matplotlib leave some types open.
@@ -51,20 +47,20 @@ def draw(passages: tuple[Passage, ...], title: str | None, scale: bool, ax: Any 
     """The texts below one another."""
     width = _WIDTH if ax is None else inches_of(ax)[0]
     placed, height = _layout(passages, width)
-    room = Room(title=0.34 * (title is not None), strip=SCALE_ROOM * scale)
-    figure, (axes,), strip = pictures(ax, 1, 1, (width, height), room)
+    unit = passages[0].heat.unit if passages else ""
+    room = Room(strip=scale_room(unit, width) * scale)
+    figure, (axes,), strip = pictures(ax, 1, 1, (width, height), room, title)
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     for piece in placed:
         _draw_piece(axes, piece)
     if strip is not None and passages:
         shared_scale(strip, passages[0].heat)
-    headline(figure, [axes], title, ax)
     return figure
 
 
 def _layout(passages: tuple[Passage, ...], width: float) -> tuple[list[_Placed], float]:
-    measure = _ruler()
+    measure = ruler(_POINTS)
     placed: list[_Placed] = []
     top, left_over = 0.06, _MOST
     for passage in passages:
@@ -116,22 +112,3 @@ def _draw_piece(axes: Any, piece: _Placed) -> None:
     style_of = "italic" if word.special else "normal"
     colour = word.ink if coloured else "#000000"
     write(axes, piece.left, middle, piece.text, color=colour, fontstyle=style_of, **options)
-
-
-def _ruler() -> Callable[[str], float]:
-    """A function that tells the width of text in inches."""
-    from matplotlib.backends.backend_agg import RendererAgg
-    from matplotlib.font_manager import FontProperties
-
-    dpi = 100
-    renderer, font = RendererAgg(10, 10, dpi), FontProperties(size=_POINTS)
-
-    def width(text: str) -> float:
-        with warnings.catch_warnings():
-            # That a font lacks a letter is told when the letter is drawn.
-            warnings.simplefilter("ignore")
-            return renderer.get_text_width_height_descent(text, font, False)[0] / dpi
-
-    # Spaces at an end have no width of their own.
-    end = width("||")
-    return lambda text: width(f"|{text}|") - end if text else 0.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from attrib.plot._heat import Heat, ends
 from attrib.plot._passages import FAINT, Passage, Word, gap_between, words_of
-from attrib.plot.colors import hexadecimal, paint
+from attrib.plot.colors import hexadecimals, paint
 from attrib.plot.labels import plain, shortened, signed
 from attrib.plot.markup import Html, element, escaped, join
 
@@ -60,23 +60,30 @@ def fragment(
 ) -> Html:
     """The view as one element, of at most so many bytes; less and less is written until it fits."""
     rooms = (_EVERYTHING,) if limit is None else _ROOMS
+    words = [words_of(passage) for passage in passages[: rooms[0].texts]]
     written = Html("")
     for room in rooms:
-        written = _view(passages, title, scale, room)
+        written = _view(passages, words, title, scale, room)
         if limit is None or len(written.encode()) <= limit:
             break
     return written
 
 
-def _view(passages: tuple[Passage, ...], title: str | None, scale: bool, room: _Room) -> Html:
-    shown = passages[: room.texts]
+def _view(
+    passages: tuple[Passage, ...],
+    words: list[list[Word]],
+    title: str | None,
+    scale: bool,
+    room: _Room,
+) -> Html:
+    shown = list(zip(passages, words, strict=False))[: room.texts]
     parts: list[Html] = []
     if title is not None:
         parts.append(element("div", element("b", shortened(title, 300))))
-    if any(passage.facts for passage in shown):
+    if any(passage.facts for passage, _ in shown):
         parts.append(_table(shown, room))
     else:
-        parts += [_paragraph(passage, room) for passage in shown]
+        parts += [_paragraph(passage, found, room) for passage, found in shown]
     if len(passages) > len(shown):
         parts.append(element("div", f"… and {len(passages) - len(shown)} more", style=_SMALL))
     if scale and passages:
@@ -84,24 +91,24 @@ def _view(passages: tuple[Passage, ...], title: str | None, scale: bool, room: _
     return element("div", *parts, style=_BOX)
 
 
-def _table(passages: tuple[Passage, ...], room: _Room) -> Html:
-    names = list(dict.fromkeys(name for passage in passages for name, _ in passage.facts))
+def _table(shown: list[tuple[Passage, list[Word]]], room: _Room) -> Html:
+    names = list(dict.fromkeys(name for passage, _ in shown for name, _ in passage.facts))
     style = {"text-align": "left", "padding": "2px 10px 2px 0", "font-size": "12px"}
     head = element("tr", *(element("th", name, style=style) for name in [*names, "text"]))
     rows: list[Html] = []
-    for passage in passages:
+    for passage, words in shown:
         facts = dict(passage.facts)
         cells = [
             element("td", shortened(facts.get(name, ""), 60), style=_FACT, dir="auto")
             for name in names
         ]
-        rows.append(element("tr", *cells, element("td", _paragraph(passage, room), style=_CELL)))
+        text = _paragraph(passage, words, room)
+        rows.append(element("tr", *cells, element("td", text, style=_CELL)))
     table = {"border-collapse": "collapse", "background-color": "#ffffff"}
     return element("table", element("thead", head), element("tbody", *rows), style=table)
 
 
-def _paragraph(passage: Passage, room: _Room) -> Html:
-    words = words_of(passage)
+def _paragraph(passage: Passage, words: list[Word], room: _Room) -> Html:
     parts = _with_folds(words, gap_between(passage.words), room)
     style = {"white-space": "pre-wrap", "overflow-wrap": "break-word"}
     return element("div", *parts, style=style, dir="auto")
@@ -160,8 +167,8 @@ def _legend(heat: Heat) -> Html:
     low, high = ends(heat)
     steps = paint(np.linspace(low, high, 13), heat.limit, sign=heat.sign, palette=heat.palette)
     cells = [
-        element("span", "\u00a0\u00a0", style={"background-color": hexadecimal(colour)})
-        for colour in steps
+        element("span", "\u00a0\u00a0", style={"background-color": colour})
+        for colour in hexadecimals(steps)
     ]
     write = plain if heat.sign == "absolute" else signed
     left = f"lowers {write(low)} " if low < 0 else f"{write(low)} "

@@ -23,7 +23,9 @@ __all__ = [
     "Sign",
     "contrast",
     "hexadecimal",
+    "hexadecimals",
     "ink",
+    "inks",
     "keep_sign",
     "limit",
     "luminance",
@@ -131,7 +133,13 @@ def unpaint(colour: str) -> Array:
 
 def hexadecimal(colour: Array) -> str:
     """The ``#rrggbb`` of three numbers in [0, 1]."""
-    return "#" + "".join(f"{round(float(part) * 255):02x}" for part in colour[:3])
+    return hexadecimals(colour[None, :3])[0]
+
+
+def hexadecimals(colours: Array) -> list[str]:
+    """The ``#rrggbb`` of every row, ``(colours, 3)``."""
+    rows: list[list[int]] = np.rint(255 * colours).astype(np.int64).tolist()
+    return ["#{:02x}{:02x}{:02x}".format(*row) for row in rows]
 
 
 def luminance(colour: Array) -> Array:
@@ -153,8 +161,14 @@ def ink(colour: Array) -> str:
         >>> ink(unpaint("#14549c")), ink(unpaint("#f0a24d"))
         ('#ffffff', '#000000')
     """
+    return inks(colour[None])[0]
+
+
+def inks(colours: Array) -> list[str]:
+    """The same for every row, ``(colours, 3)``."""
     black, white = np.zeros(3), np.ones(3)
-    return "#000000" if contrast(colour, black) >= contrast(colour, white) else "#ffffff"
+    dark = contrast(colours, black) >= contrast(colours, white)
+    return ["#000000" if each else "#ffffff" for each in dark.tolist()]
 
 
 def _colours(share: Array, palette: Palette, stops: dict[str, tuple[str, ...]]) -> Array:

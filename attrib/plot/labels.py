@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-import unicodedata
+import re
 
 __all__ = ["MINUS", "aligned", "plain", "shortened", "signed", "visible"]
 
 MINUS = "\N{MINUS SIGN}"
+# Control characters, halves of surrogate pairs, marks that turn the direction of writing.
+_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -59,7 +61,7 @@ def visible(text: object) -> str:
         >>> visible("a\\x1b[31mb")
         'a␛[31mb'
     """
-    return "".join(map(_visible_character, str(text)))
+    return _ACTIVE.sub(_seen, str(text))
 
 
 def shortened(text: str, length: int = 40) -> str:
@@ -70,15 +72,8 @@ def shortened(text: str, length: int = 40) -> str:
     return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
 
 
-def _visible_character(character: str) -> str:
-    code = ord(character)
+def _seen(found: re.Match[str]) -> str:
+    code = ord(found[0])
     if code < 0x20:
         return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\N{SYMBOL FOR DELETE}"
-    if unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in (
-        *("LRE", "RLE", "LRO", "RLO", "PDF"),
-        *("LRI", "RLI", "FSI", "PDI"),
-    ):
-        return "\N{REPLACEMENT CHARACTER}"
-    return character
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"

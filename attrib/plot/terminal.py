@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from attrib._checks import check_count
-from attrib.plot._arrays import check_names, one_row
+from attrib.plot._arrays import check_names
 from attrib.plot._heat import colours, heat, share
 from attrib.plot._passages import FAINT, Passage, Word, gap_between, heading, words_of
 from attrib.plot._pixels import Layout, plane
+from attrib.plot._rows import estimated
 from attrib.plot.colors import Palette, Sign, unpaint
-from attrib.plot.labels import aligned, shortened, visible
+from attrib.plot.labels import aligned, plain, shortened, visible
 
 # The stubs of NumPy leave some types open.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -49,7 +51,8 @@ def bar(
 
     Args:
         names: Of the features, or ``None``.
-        attr: ``(features,)``.
+        attr: ``(features,)``, or an `attrib.Estimate`: twice its standard errors stand behind the
+            numbers.
         width: Characters for all bars.
         max_display: How many features, those of largest attribution.
 
@@ -63,20 +66,24 @@ def bar(
     """
     check_count(width, "width", least=4)
     check_count(max_display, "max_display")
-    values = one_row(attr, "attr")
+    values, errors = estimated(attr)
     labels = [
         shortened(visible(n), 24) for n in check_names(names, values.size, "names", "feature")
     ]
     shown = heat(values, sign="all", clip=100.0, scale=None, palette="attrib", unit="attribution")
     kept = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")[:max_display].tolist()
-    longest = max([len(labels[place]) for place in kept] or [0])
+    widths = [_columns(label) for label in labels]
+    longest = max([widths[place] for place in kept] or [0])
     half = width // 2
     lines: list[str] = []
     for place in kept:
         length = round(half * abs(float(share(shown)[place])))
         left, right = ("", "█" * length) if values[place] > 0 else ("░" * length, "")
         number = aligned(float(values[place]), shown.limit)
-        lines.append(f"{labels[place]:>{longest}} {left:>{half}}│{right:<{half}} {number:>8}")
+        spread = "" if errors is None else f" ± {plain(2 * float(errors[place]))}"
+        bars = f"{left:>{half}}│{right:<{half}}"
+        label = " " * (longest - widths[place]) + labels[place]
+        lines.append(f"{label} {bars} {number:>8}{spread}")
     return "\n".join(lines)
 
 
@@ -93,13 +100,8 @@ def image(
     """The heat map of an image in half blocks, two pixels a character, with 24-bit colours.
 
     Args:
-        attr: As for `attrib.plot.image`, and so are the options.
+        attr, sign, clip, scale, palette, layout: As for `attrib.plot.image`.
         width: Characters for a line; the map is thinned to it.
-        sign: See there.
-        clip: See there.
-        scale: See there.
-        palette: See there.
-        layout: See there.
 
     Returns:
         Lines with escape sequences: print them where there are colours.
@@ -111,14 +113,9 @@ def image(
     pixels = colours(shown)[::step, ::step]
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, pixels[-1:]])
-    return "\n".join(
-        "".join(
-            f"{_code(38, upper)}{_code(48, lower)}▀"
-            for upper, lower in zip(*pixels[row : row + 2], strict=True)
-        )
-        + _END
-        for row in range(0, len(pixels), 2)
-    )
+    pairs = np.concatenate([pixels[::2], pixels[1::2]], -1)
+    line = "\x1b[38;2;%d;%d;%dm\x1b[48;2;%d;%d;%dm▀" * pairs.shape[1] + _END
+    return "\n".join([line] * len(pairs)) % tuple(np.rint(255 * pairs).astype(int).flat)
 
 
 def coloured_passage(passage: Passage) -> str:
@@ -151,6 +148,12 @@ def plain_text(text: str) -> Any:
     from rich.text import Text
 
     return Text(visible(text))
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal text takes: wide letters take two, marks over others none."""
+    marks = sum(unicodedata.combining(letter) != 0 for letter in text)
+    return len(text) - marks + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
 
 
 def _with_heading(passage: Passage, body: str) -> str:

@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrib._checks import check_choice
 from attrib.errors import AttribValueError
-from attrib.plot._arrays import check_names, numbers, shape
+from attrib.plot._arrays import check_names, numbers, shape, total
 from attrib.plot.colors import Array
 
 # The stubs of NumPy leave some types open.
@@ -59,8 +60,7 @@ def merge_tokens(
         return pieces, values
     starts = _starts(pieces, merge)
     words = [_without_marks(pieces[a:b], merge) for a, b in _spans(starts)]
-    pooled = [_pooled(values[a:b], pool) for a, b in _spans(starts)]
-    return words, np.array(pooled, np.float64)
+    return words, _pooled(values, np.flatnonzero(starts), pool)
 
 
 def per_token(attr: Any, count: int, name: str = "attr") -> Array:
@@ -72,7 +72,7 @@ def per_token(attr: Any, count: int, name: str = "attr") -> Array:
             f"pass the attribution of one text, such as {name}[0]",
             code=f"{name}.shape",
         )
-    return values.reshape(count, -1).sum(1) if values.size else np.zeros(count)
+    return total(values.reshape(count, -1), 1) if values.size else np.zeros(count)
 
 
 def is_special(token: str) -> bool:
@@ -111,10 +111,16 @@ def _without_marks(pieces: list[str], merge: Any) -> str:
     return "".join(re.sub("^(##|▁|Ġ)", "", piece) for piece in pieces)
 
 
-def _pooled(values: Array, pool: Pool) -> float:
+def _pooled(values: Array, starts: NDArray[np.intp], pool: Pool) -> Array:
+    """One number for each word, from those of its pieces."""
+    if not starts.size:
+        return np.zeros(0)
     if pool == "max":
-        return float(values[np.argmax(np.abs(values))])
-    return float(values.mean() if pool == "mean" else values.sum())
+        most, least = (each.reduceat(values, starts) for each in (np.maximum, np.minimum))
+        return np.where(most >= -least, most, least)
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        sums = np.add.reduceat(values, starts)
+    return sums / np.diff(starts, append=len(values)) if pool == "mean" else sums
 
 
 def _text_of_bytes(text: str) -> str:
