@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from attrib._taps import TAP, Tapping
 from attrib._tree import tree_map
 from attrib.types import Tree
 
@@ -20,7 +20,7 @@ class _NotDeferrableError(Exception):
     """The numbers in a deferred tensor are needed, and can no longer be computed."""
 
 
-class Deferring(TorchFunctionMode):
+class Deferring(Tapping):
     """While it is active, operations on deferred tensors are noted instead of computed.
 
     A deferred tensor has a shape and no numbers. As soon as a site is reached, an operation that
@@ -38,12 +38,18 @@ class Deferring(TorchFunctionMode):
     """
 
     def __init__(self, device: torch.device, known: dict[Any, Any]) -> None:
-        super().__init__()
+        super().__init__([], lambda place, tensor: tensor)
         self.device = device
         self.known = known
         self.reached = False
         self.written = False
         self.made: list[Any] = []
+
+    def watching(self, tapping: Tapping) -> Deferring:
+        """The same mode, to which what passes the taps of another one is handed."""
+        self.names, self.change = tapping.names, tapping.change
+        self.codes, self.others = tapping.codes, tapping.others
+        return self
 
     def leaked(self) -> bool:
         """Whether somebody holds a deferred tensor after the evaluation."""
@@ -62,6 +68,8 @@ class Deferring(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if func is TAP:
+            return super().__torch_function__(func, types, args, kwargs)
         kwargs = kwargs or {}
         tensors = _tensors((args, kwargs))
         if not any(map(_is_deferred, tensors)):
@@ -76,15 +84,22 @@ class Deferring(TorchFunctionMode):
 
         if self.reached and not all(_is_deferred(t) or type(t) is nn.Parameter for t in tensors):
             return computed()
+        call = _keyed_call(func, args, kwargs)
+        if call is not None and call in self.known:
+            form, result = self.known[call]
+            return result if form is None else self.note(_empty(*form), computed)
         if draws(func, args, kwargs):
             raise _NotDeferrableError
         if may_write(func, args, kwargs):
             if not _is_deferred(tensors[0]):
                 raise _NotDeferrableError
-            self.written = True
-            result = self.emptied(func, args, kwargs)
-        else:
-            result = self.looked_up(func, args, kwargs)
+            self.written, call = True, None
+        result = self.emptied(func, args, kwargs)
+        told = isinstance(result, (int, torch.Size))
+        if call is not None and (told or (isinstance(result, Tensor) and result.is_meta)):
+            if len(self.known) >= _MOST_KNOWN:
+                self.known.clear()
+            self.known[call] = (None, result) if told else (_form(result), None)
         self.note_all(result, computed)
         return result
 
@@ -114,22 +129,6 @@ class Deferring(TorchFunctionMode):
             return torch.device("meta") if part == self.device else part
 
         return func(*_mapped(args, without), **_mapped(kwargs, without))
-
-    def looked_up(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The same, from memory."""
-        try:
-            call = func, _keyed(args), _keyed(kwargs)
-            form = self.known.get(call)
-        except TypeError:  # a list, or something else that may change
-            return self.emptied(func, args, kwargs)
-        if form is not None:
-            return _empty(*form)
-        result = self.emptied(func, args, kwargs)
-        if isinstance(result, Tensor) and result.is_meta:
-            if len(self.known) >= _MOST_KNOWN:
-                self.known.clear()
-            self.known[call] = _form(result)
-        return result
 
 
 _MOST_KNOWN = 4096
@@ -183,27 +182,39 @@ def _empty(shape: Any, stride: Any, dtype: torch.dtype) -> Tensor:
     return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
 
 
-def _keyed(value: Any) -> Any:
-    """Nested arguments as a key: of a tensor, what tells the form of a result."""
-    if isinstance(value, Tensor):
-        return Tensor, _form(value)
-    parts: Any = value
-    if isinstance(value, tuple):
-        return tuple(map(_keyed, parts))
-    if isinstance(value, dict):
-        return tuple((key, _keyed(part)) for key, part in parts.items())
-    return type(value), value
+def _keyed_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call as a key; ``None`` if something in it may change, such as a list."""
+    call = func, _keyed(args), tuple(kwargs), _keyed(kwargs.values())
+    try:
+        hash(call)
+    except TypeError:
+        return None
+    return call
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    parts: Any = value
-    if isinstance(value, dict):
-        parts = parts.values()
-    elif not isinstance(value, (tuple, list)):
-        return []
-    return [tensor for part in parts for tensor in _tensors(part)]
+def _keyed(parts: Iterable[Any]) -> tuple[Any, ...]:
+    """Arguments as a key: of a tensor, what tells the form of a result."""
+    keys: list[Any] = []
+    for part in parts:
+        if isinstance(part, Tensor):
+            keys += (Tensor, part.shape, part.stride(), part.dtype)
+        elif isinstance(part, tuple):
+            keys += (tuple, _keyed(part))  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            keys += (type(part), part)
+    return tuple(keys)
+
+
+def _tensors(arguments: Any) -> list[Tensor]:
+    """The tensors in a container of arguments."""
+    found: list[Tensor] = []
+    parts: Any = arguments
+    for part in parts.values() if isinstance(arguments, dict) else parts:
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif isinstance(part, (tuple, list, dict)):
+            found += _tensors(part)
+    return found
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:

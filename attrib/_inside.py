@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from attrib._batched import Batched, NotRowsError
 from attrib._carriers import Overridden
-from attrib._checks import check_finite, check_input, check_score, describe
+from attrib._checks import check_finite, check_input, describe
 from attrib._deferred import Deferring, may_be_watched
 from attrib._marking import marked, wrapped
-from attrib._outputs import (
-    in_some_layout,
-    insists_on_layout,
-    wants_channels_last,
-    with_channels_last,
-)
+from attrib._outputs import with_channels_last
 from attrib._passed import Passed
-from attrib._sites import SiteLike, Spot, refuse_calls, refuse_missing, refuse_unused
-from attrib._taps import Place, Tapping
+from attrib._sites import SiteLike, Spot, refuse_unused
+from attrib._taps import Place
 from attrib._transforms import compiling, concrete, differentiated_outside, transforming
-from attrib._tree import copied, differentiable, leaves, tree_map
-from attrib.errors import AttribTypeError, AttribValueError, add_note
+from attrib._tree import differentiable, leaves, tree_map
+from attrib._watching import Watch, check_floating
+from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
 from attrib.types import Score, Tree
 
-__all__ = ["Sites", "check_floating"]
-
-_Result = TypeVar("_Result")
-
-Change = Callable[[Spot, Place, Tensor], Tensor]
-"""``change(spot, place, tensor)``, what goes on from a site in the place of the tensor."""
+__all__ = ["Sites"]
 
 
 class Sites:
@@ -57,16 +48,15 @@ class Sites:
                 "the method the rules: layer(lambda f: saliency(override(f, rules)), f, site)",
                 code="override.called",
             )
-        self._models: tuple[nn.Module, ...] = f.models if isinstance(f, Batched) else ()
-        self._modules = [part for model in self._models for part in model.modules()]
-        self.f, self._spots = marked(f, site)
+        models = f.models if isinstance(f, Batched) else ()
+        self.f, spots = marked(f, site)
+        self._watch = Watch(models, spots)
+        self._modules = [part for model in models for part in model.modules()]
         self._spec = pytree.tree_structure(site)
-        self._by_key = {spot.key: spot for spot in self._spots}
-        self._channels_last = any(map(wants_channels_last, self._models))
         self._once: Any = None
         self._known: dict[Any, Any] = {}
-        self._may_defer = bool(self._models)
-        self._apart = len(self._spots) == 1 and self._spots[0].site.call != "all"
+        self._may_defer = bool(models)
+        self._apart = len(spots) == 1 and spots[0].site.call != "all"
 
     def reading(self, f: Score | None = None, *, apart: bool = False) -> Callable[..., Tree]:
         """``read(x, *args)``, what passes the sites.
@@ -96,7 +86,7 @@ class Sites:
                 if found is not None:
                     return found
                 self._may_defer = False
-            return self._in_layout(partial(self._replaced, f, h, x, args))
+            return self._watch.in_layout(partial(self._replaced, f, h, x, args))
 
         return score
 
@@ -107,18 +97,22 @@ class Sites:
             check_input(x, gradients=False)
             if not differentiated_outside():
                 return self._by_autograd(f, x, args)
-            values = self._read(f, x, args)
-            check_floating(values)
-            still = tree_map(lambda v: torch.zeros_like(v) if differentiable(v) else None, values)
+            values = self._read(f, x, args, differentiated=True)
+            # One more dimension: a layer may yield one number per example.
+            still = tree_map(
+                lambda v: torch.zeros_like(v).unsqueeze(-1) if differentiable(v) else None, values
+            )
 
             def shifted(shift: Tree, x: Tree, /, *args: Any) -> Tensor:
-                return self._in_layout(lambda: self._shifted(f, shift, x, args))
+                shift = tree_map(lambda s: s.squeeze(-1), shift)
+                return self._watch.in_layout(lambda: self._shifted(f, shift, x, args))
 
             try:
-                return values, grad_and_score(shifted)(still, x, *args)[0]
+                slopes = grad_and_score(shifted)(still, x, *args)[0]
+                return values, tree_map(lambda g: g.squeeze(-1), slopes)
             except AttribValueError as error:
                 if error.code == "score.independent":
-                    refuse_unused(self._spots, self._models)
+                    refuse_unused(self._watch.spots, self._watch.models)
                 raise
 
         return call
@@ -130,7 +124,7 @@ class Sites:
         def call(x: Tree, *args: Any) -> Tree:
             if transforming():
                 still = tree_map(Tensor.detach, x)
-                values = self._read(f, x, args)
+                values = self._read(f, x, args, differentiated=True)
                 gradients = self.gradients(f)(still, *args)[1]
             else:
                 values, gradients = self._by_autograd(f, x, args, attached=True)
@@ -138,13 +132,15 @@ class Sites:
 
         return call
 
-    def _read(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
-        return self._in_layout(lambda: self._read_once(f, x, args))
+    def _read(
+        self, f: Score, x: Tree, args: tuple[Any, ...], *, differentiated: bool = False
+    ) -> Tree:
+        return self._watch.in_layout(lambda: self._read_once(f, x, args, differentiated))
 
-    def _read_once(self, f: Score, x: Tree, args: tuple[Any, ...]) -> Tree:
+    def _read_once(self, f: Score, x: Tree, args: tuple[Any, ...], differentiated: bool) -> Tree:
         # How many calls there are does not depend on how many examples there are.
         shapes = [leaf.shape[1:] for leaf in leaves(x) if leaf is not None]
-        asked = [spot.site.call for spot in self._spots]
+        asked = [spot.site.call for spot in self._watch.spots]
         length = f.rows.length if isinstance(f, Batched) else None
         # To a length of -1, the score must answer how many dimensions it has.
         may_stop = (
@@ -154,7 +150,7 @@ class Sites:
                 isinstance(call, int) or (call is None and self._once == shapes) for call in asked
             )
         )
-        passed = Passed(self._spots)
+        passed = Passed(self._watch.spots)
         codes: dict[str, list[str]] = {}
 
         def record(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
@@ -164,13 +160,18 @@ class Sites:
                 raise _Stop
             return tensor
 
-        tapping = self._tapping(record, codes)
+        tapping = self._watch.tapping(record, codes)
+        score: Any = None
         with suppress(_Stop):
-            self._evaluate(f, x, args, tapping)
-        self._check(tapping)
+            score = self._watch.evaluate(f, x, args, tapping)
+        self._watch.check(tapping)
         if max(map(len, codes.values())) == 1:
             self._once = shapes
-        return self._rows_checked(f, self._spec.unflatten(passed.trees(codes)))
+        values = self._spec.unflatten(passed.trees(codes))
+        if differentiated:
+            check_floating(values)
+            self._watch.check_examples(values, score)
+        return self._watch.rows_checked(f, values)
 
     def _check_apart(self, f: Score, x: Tree, args: tuple[Any, ...]) -> None:
         """Refuse sites of which one is behind another: replaced, it would hide the other.
@@ -190,7 +191,7 @@ class Sites:
 
         with torch.no_grad():
             try:
-                self._evaluate(f, x, args, self._tapping(poison))
+                self._watch.evaluate(f, x, args, self._watch.tapping(poison))
             except Exception:
                 return  # a model may look at its numbers
         for spot in arrived:
@@ -205,12 +206,12 @@ class Sites:
     def _by_autograd(
         self, f: Score, x: Tree, args: tuple[Any, ...], *, attached: bool = False
     ) -> tuple[Tree, Tree]:
-        return self._in_layout(lambda: self._differentiated_once(f, x, args, attached))
+        return self._watch.in_layout(lambda: self._differentiated_once(f, x, args, attached))
 
     def _differentiated_once(
         self, f: Score, x: Tree, args: tuple[Any, ...], attached: bool
     ) -> tuple[Tree, Tree]:
-        values, variables = Passed(self._spots), Passed(self._spots)
+        values, variables = Passed(self._watch.spots), Passed(self._watch.spots)
         found: list[Tensor] = []
 
         def differentiate(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
@@ -225,15 +226,15 @@ class Sites:
             variables.add(spot, place, tensor)
             return tensor
 
-        tapping = self._tapping(differentiate)
+        tapping = self._watch.tapping(differentiate)
         with torch.enable_grad():
-            score = self._evaluate(f, x, args, tapping)
-            self._check(tapping)
-            shown = self._rows_checked(f, self._spec.unflatten(values.trees(tapping.codes)))
+            score = self._watch.evaluate(f, x, args, tapping)
+            self._watch.check(tapping)
+            shown = self._spec.unflatten(values.trees(tapping.codes))
             check_floating(shown)
-            # Integers beside them, such as positions, may be shared by all examples.
-            self._check_examples(list(filter(differentiable, leaves(shown))), score)
-            check_score(score, shown)
+            self._watch.check_examples(shown, score)
+            self._watch.rows_checked(f, shown)
+            self._watch.check_score(score, shown, x)
             total = score.sum()
         pulled: list[Any] = [None] * len(found)
         if total.requires_grad and found:
@@ -241,7 +242,7 @@ class Sites:
                 torch.autograd.grad(total, found, allow_unused=True, retain_graph=attached)
             )
         if all(gradient is None for gradient in pulled):
-            refuse_unused(self._spots, self._models)
+            refuse_unused(self._watch.spots, self._watch.models)
         whole = [
             torch.zeros_like(t) if g is None else g for t, g in zip(found, pulled, strict=True)
         ]
@@ -254,7 +255,7 @@ class Sites:
         device = next(leaf.device for leaf in leaves(x) if leaf is not None)
         deferring = Deferring(device, self._known)
         try:
-            found = self._in_layout(
+            found = self._watch.in_layout(
                 lambda: self._replaced(f, h, deferring.deferred(x), args, deferring)
             )
         except (NotRowsError, torch.OutOfMemoryError):
@@ -262,20 +263,9 @@ class Sites:
         except Exception:
             return None  # it comes again, if it has another reason
         if found.is_meta:
-            refuse_unused(self._spots, self._models)
+            refuse_unused(self._watch.spots, self._watch.models)
         # What code outside of the model collects must have numbers from now on.
         return None if deferring.leaked() else found
-
-    def _in_layout(self, run: Callable[[], _Result]) -> _Result:
-        def attempt() -> _Result:
-            try:
-                return run()
-            except RuntimeError as error:
-                if insists_on_layout(error):
-                    self._channels_last = False
-                raise
-
-        return in_some_layout(attempt, len(self._models))
 
     def _replaced(
         self,
@@ -304,18 +294,17 @@ class Sites:
                     f"expected {tuple(tensor.shape)}",
                     code="site.value",
                 )
-            laid_out = with_channels_last(new) if self._channels_last else new
+            laid_out = with_channels_last(new) if self._watch.channels_last else new
             return new.clone() if laid_out is new else laid_out
 
-        tapping = self._tapping(replace)
-        with ExitStack() as stack:
-            if deferring is not None:
-                stack.enter_context(deferring)
-            result = self._evaluate(f, x, args, tapping)
-        self._check(tapping)
+        tapping = self._watch.tapping(replace)
+        if deferring is not None:
+            tapping = deferring.watching(tapping)
+        result = self._watch.evaluate(f, x, args, tapping)
+        self._watch.check(tapping)
         if any(next(rest, None) is not None for rest in given.values()):
             self._refuse_values(h)
-        self._check_examples(h, result)
+        self._watch.check_examples(h, result)
         return result
 
     def _shifted(self, f: Score, shift: Tree, x: Tree, args: tuple[Any, ...]) -> Tensor:
@@ -327,24 +316,10 @@ class Sites:
                 return tensor
             return tensor + spot.as_passed(next(given[spot.key]))
 
-        score = self._evaluate(f, x, args, self._tapping(add))
-        self._check_examples(shift, score)
+        score = self._watch.evaluate(f, x, args, self._watch.tapping(add))
+        self._watch.check_examples(shift, score)
+        self._watch.check_score(score, shift, x)
         return score
-
-    def _tapping(self, change: Change, codes: dict[str, list[str]] | None = None) -> Tapping:
-        return Tapping(
-            list(self._by_key),
-            lambda place, tensor: change(self._by_key[place.name], place, tensor),
-            codes,
-        )
-
-    def _evaluate(self, f: Score, x: Tree, args: tuple[Any, ...], tapping: Tapping) -> Any:
-        try:
-            with tapping:
-                return f(copied(x), *copied(args))
-        except Exception as error:
-            add_note(error, "attrib was evaluating the score, with an eye on its sites")
-            raise
 
     def _given(self, h: Tree) -> dict[str, Any]:
         """What is to stand at every site, in the order in which it is asked for."""
@@ -354,55 +329,14 @@ class Sites:
             self._refuse_values(h)
         return {
             spot.key: iter([leaf for leaf in leaves(part) if leaf is not None])
-            for spot, part in zip(self._spots, parts, strict=True)
+            for spot, part in zip(self._watch.spots, parts, strict=True)
         }
 
-    def _check(self, tapping: Tapping) -> None:
-        """Refuse a site that was not reached, or several times."""
-        for spot in self._spots:
-            calls, asked = len(tapping.codes[spot.key]), spot.site.call
-            if calls == 0:
-                refuse_missing(spot, self._models, tapping.others)
-            if (asked is None and calls > 1) or (isinstance(asked, int) and asked >= calls):
-                refuse_calls(spot, calls, self._models)
-
-    def _check_examples(self, values: Tree, score: Any) -> None:
-        """Refuse what does not have the examples in front, in words that tell what to do."""
-        batch: Any = getattr(score, "shape", ())
-        shapes = [leaf.shape for leaf in leaves(values) if leaf is not None]
-        for shape in shapes if len(batch) == 1 else []:
-            if shape[:1] != batch:
-                raise AttribValueError(
-                    f"site: the examples are not in the first dimension, got {tuple(shape)} for "
-                    f"{batch[0]} of them; say where they are with Site(..., batch_dim=1), and "
-                    "choose one tensor of several with leaf=",
-                    code="site.batch",
-                )
-
-    def _rows_checked(self, f: Score, values: Tree) -> Tree:
-        length = f.rows.length if isinstance(f, Batched) else None
-        shapes = [leaf.shape for leaf in leaves(values) if leaf is not None]
-        if length is not None and any(shape[:1] != (length,) for shape in shapes):
-            raise NotRowsError
-        return values
-
     def _refuse_values(self, h: Tree) -> NoReturn:
-        names = ", ".join(str(spot.site) for spot in self._spots)
+        names = ", ".join(str(spot.site) for spot in self._watch.spots)
         raise AttribValueError(
             f"h: must be like what the sites yield ({names}), got {describe(h)}; see head(x)",
             code="site.value",
-        )
-
-
-def check_floating(values: Tree) -> None:
-    """Refuse a site that has nothing to differentiate by."""
-    parts = [leaf for leaf in leaves(values) if leaf is not None]
-    if not any(map(differentiable, parts)):
-        dtypes = ", ".join(sorted({str(part.dtype) for part in parts})) or "no tensor"
-        raise AttribTypeError(
-            f"site: nothing to differentiate, got {dtypes}; take a site of floating-point numbers, "
-            "e.g. the output of the embedding instead of its input",
-            code="site.dtype",
         )
 
 

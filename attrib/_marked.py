@@ -95,7 +95,9 @@ class _Copies:
 
     def _fill(self, parts: dict[Any, Any], module: nn.Module, twin: nn.Module) -> None:
         for key, part in parts.items():
-            if type(part) not in _SHARED:
+            if type(part) in _CONTAINERS and not part:  # most of them are empty
+                parts[key] = part.copy()
+            elif type(part) not in _SHARED:
                 parts[key] = self._own(part, module, twin)
 
     def _own(self, value: Any, module: nn.Module, twin: nn.Module) -> Any:

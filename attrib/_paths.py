@@ -10,13 +10,16 @@ from torch import Tensor
 
 from attrib._batched import stacked
 from attrib._checks import check_like
+from attrib._map import ChunkSize, map_chunks, slices
+from attrib._quadrature import Rule, rule_tensors
 from attrib._transforms import depends, value_and_slope
-from attrib._tree import differentiable, flatten, tree_map, unflatten
+from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
+from attrib.reducers import total
 from attrib.types import Score, Tree
 
-__all__ = ["Path", "Traversal", "straight", "traverse", "weighted_gradients"]
+__all__ = ["Path", "Traversal", "integral", "straight", "traverse", "weighted_gradients"]
 
 Path: TypeAlias = Callable[[Tree, Tree, Tensor], Tree]
 """``path(x, baseline, alpha) -> point``, differentiable in the 0-dimensional ``alpha``."""
@@ -126,6 +129,36 @@ def weighted_gradients(
         return sums, score
 
     return evaluate
+
+
+def integral(
+    integrand: Callable[[Tensor], Tree], rule: Rule, like: Tree, chunk_size: ChunkSize
+) -> Tree:
+    """The weighted sum of what a function of stacked alphas returns, rounded once.
+
+    Args:
+        integrand: From the nodes of a chunk to stacks of values.
+        rule: Nodes and weights.
+        like: A tree as large as one point, with a floating-point leaf.
+        chunk_size: Nodes evaluated at once.
+    """
+    dtypes: list[torch.dtype | None] = []
+
+    def kernel(node: tuple[Tensor, Tensor]) -> Tree:
+        alpha, weight = node
+        stacks, spec = flatten(integrand(alpha))
+        dtypes[:] = [None if stack is None else stack.dtype for stack in stacks]
+        return unflatten(spec, [None if s is None else _weighted(s, weight) for s in stacks])
+
+    points = slices(rule_tensors(rule, next(filter(differentiable, leaves(like)))))
+    sums, spec = flatten(total(map_chunks(kernel, points, chunk_size=chunk_size, like=like)))
+    return unflatten(
+        spec, [None if s is None else s.to(d) for s, d in zip(sums, dtypes, strict=True)]
+    )
+
+
+def _weighted(stack: Tensor, weight: Tensor) -> Tensor:
+    return (stack * weight.reshape(-1, *(1 for _ in stack.shape[1:]))).sum(0, keepdim=True)
 
 
 def _expand_to(alpha: Tensor, leaf: Tensor) -> Tensor:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attrib._checks import check_choice, check_count
 from attrib._transforms import compiling, constant
 
 __all__ = [
     "RULES",
     "Quadrature",
     "Rule",
+    "check_rule",
     "clenshaw_curtis_levels",
     "logarithmic",
     "nodes",
@@ -33,6 +35,14 @@ def rule_tensors(rule: Rule, like: Tensor) -> tuple[Tensor, Tensor]:
     if compiling():
         return _tensor(rule[0], dtype, like.device), _tensor(rule[1], dtype, like.device)
     return _cached_tensor(rule[0], dtype, like.device), _cached_tensor(rule[1], dtype, like.device)
+
+
+def check_rule(quadrature: Any, steps: Any) -> Rule:
+    """Nodes and weights of a rule that there is, with so many nodes."""
+    check_choice(quadrature, "quadrature", RULES)
+    return nodes(
+        quadrature, check_count(steps, "steps", least=2 if quadrature == "trapezoid" else 1)
+    )
 
 
 @constant

@@ -13,22 +13,19 @@ from attrib._batched import Batched, inherit, stacked
 from attrib._checks import (
     check_baseline,
     check_callable,
-    check_choice,
-    check_count,
     check_input,
     describe,
 )
 from attrib._inside import Sites
-from attrib._map import ChunkSize, map_chunks, slices
+from attrib._map import ChunkSize
 from attrib._marking import marked
 from attrib._outputs import in_some_layout
-from attrib._paths import traverse
-from attrib._quadrature import RULES, Rule, nodes, rule_tensors
+from attrib._paths import integral, traverse
+from attrib._quadrature import Rule, check_rule
 from attrib._sites import Site, SiteLike, Spot
 from attrib._taps import Place, Tapping
 from attrib._tree import differentiable, leaves, tree_map
 from attrib.errors import AttribTypeError, AttribValueError
-from attrib.reducers import total
 from attrib.types import Score, Tree
 
 __all__ = [
@@ -45,10 +42,7 @@ __all__ = [
 def check_line(f: Score, steps: int, quadrature: str) -> Rule:
     """The points of a line and their weights."""
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    check_choice(quadrature, "quadrature", RULES)
-    return nodes(
-        quadrature, check_count(steps, "steps", least=2 if quadrature == "trapezoid" else 1)
-    )
+    return check_rule(quadrature, steps)
 
 
 def check_corrupted(corrupted: Tree, x: Tree) -> Tree:
@@ -154,7 +148,6 @@ class Line(NamedTuple):
             clean, slope = inherit(self.score, sites.gradients)(x, *args)
         else:
             clean, slope = read(x, *args), self.mean_slope(x, corrupted, args)
-            slope = tree_map(lambda g, a: g.to(a.dtype), slope, clean)
         other = read(corrupted, *args)
         for one, another in zip(clean, other, strict=True):
             check_alike(one, another)
@@ -175,23 +168,16 @@ class Line(NamedTuple):
         end = tree_map(lambda a, b: b if differentiable(a) else a, begin, end)
         line = traverse(None, end, begin)
         slopes = stacked(inherit(score, self.ways.sites.gradients), *args)
-
-        def weighted(g: Tensor, weight: Tensor) -> Tensor:
-            return (g * weight.reshape(-1, *(1 for _ in g.shape[1:]))).sum(0, keepdim=True)
-
-        def kernel(node: tuple[Tensor, Tensor]) -> Any:
-            alpha, weight = node
-            return tree_map(lambda g: weighted(g, weight), slopes(line.at(alpha)[0])[1])
-
-        points = slices(rule_tensors(self.rule, next(filter(differentiable, leaves(begin)))))
-        sums = total(map_chunks(kernel, points, chunk_size=self.chunk_size, like=begin))
+        found = integral(
+            lambda alpha: slopes(line.at(alpha)[0])[1], self.rule, begin, self.chunk_size
+        )
         if course is not None and not all(course.after(1)[0]):
             raise AttribValueError(
                 "along: must be before the sites, got one that is passed earlier, or the same tap; "
                 "draw the line further in front",
                 code="along.behind",
             )
-        return sums
+        return found
 
 
 class Course:

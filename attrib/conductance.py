@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from attrib._batched import inherit, stacked
-from attrib._checks import check_baseline, check_callable, check_choice, check_count, check_input
-from attrib._inside import Sites, check_floating
+from attrib._checks import check_baseline, check_callable, check_choice, check_input
+from attrib._inside import Sites
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._modes import smooth_operations
 from attrib._passed import only_tensor
-from attrib._paths import Path, Traversal, traverse
-from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
+from attrib._paths import Path, Traversal, integral, traverse
+from attrib._quadrature import RULES, Quadrature, Rule, check_rule, rule_tensors
 from attrib._sites import SiteLike
 from attrib._transforms import concrete, depends, differentiated_outside, value_and_slope
 from attrib._tree import differentiable, flatten, leaves, tree_map, unflatten
+from attrib._watching import check_floating
 from attrib.errors import AttribTypeError
 from attrib.gradient import grad_and_score, refuse_independent
 from attrib.layers import neuron_index, single
-from attrib.reducers import total
 from attrib.rules.secant import sum_of_segments
 from attrib.scores import choosing
 from attrib.types import Attribute, Score, Tree
 
 __all__ = ["conductance", "internal_influence", "neuron_conductance"]
 
-Integral = Literal["trapezoid", "secant", "gauss-legendre", "midpoint", "left", "right"]
+Integral = Literal["telescoping", "secant"] | Quadrature
 
 
 def conductance(
@@ -37,7 +37,7 @@ def conductance(
     site: SiteLike,
     *,
     steps: int = 50,
-    quadrature: Integral = "trapezoid",
+    quadrature: Integral = "telescoping",
     path: Path | None = None,
     chunk_size: ChunkSize = "auto",
 ) -> Attribute:
@@ -52,15 +52,17 @@ def conductance(
         site: A `Site`, a module, its dotted name or the name of a `tap`, or a tree of them, which
             one backward pass per point serves.
         steps: Gradient evaluations per example; of secants, segments, which have one end more.
-        quadrature: ``"trapezoid"`` (at least two steps) sums over the segments between its points
+        quadrature: ``"telescoping"`` takes the middles of so many equal parts of the path, and sums
+            over the segments between them and the two ends of the path
             :math:`\tfrac12 (g_k + g_{k-1}) (h_k - h_{k-1})`, where :math:`g = \partial f /
-            \partial h`: the changes of the layer telescope, and the error is of second order in
-            the length of a segment. ``"secant"`` takes the multipliers of `attrib.deep_lift`
-            between the two ends of a segment instead of the mean gradient: complete up to rounding
-            at any number of steps.
-            ``"gauss-legendre"``, ``"midpoint"``, ``"left"`` and ``"right"`` take the exact
-            derivative of the layer along the path, which needs second derivatives of the part
-            before it: best where everything is smooth, for kinks take one of the others.
+            \partial h`, at an end that of the nearest middle: the changes of the layer telescope,
+            and the error is of second order in the length of a segment. ``"secant"`` takes the
+            multipliers of `attrib.deep_lift` between the two ends of a segment instead of the mean
+            gradient: complete up to rounding at any number of steps.
+            ``"gauss-legendre"``, ``"midpoint"``, ``"left"``, ``"right"`` and ``"trapezoid"`` (at
+            least two steps) take the exact derivative of the layer along the path, which needs
+            second derivatives of the part before it: best where everything is smooth, for kinks
+            take one of the others.
         path: As for `attrib.integrated_gradients`.
         chunk_size: Points of the path evaluated at once.
 
@@ -80,12 +82,13 @@ def conductance(
     Example:
         >>> import torch, attrib
         >>> f = attrib.batched(lambda x: attrib.tap("h", x.square()).prod(-1))
-        >>> conductance(f, "h", steps=200)(torch.tensor([[1.0, 2.0]])).round(decimals=3)
+        >>> conductance(f, "h", steps=100)(torch.tensor([[1.0, 2.0]])).round(decimals=3)
         tensor([[2., 2.]])
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    check_choice(quadrature, "quadrature", (*RULES, "secant"))
-    rule = _rule(steps, "midpoint" if quadrature == "secant" else quadrature)
+    check_choice(quadrature, "quadrature", ("telescoping", "secant", *RULES))
+    between = quadrature == "telescoping" or quadrature == "secant"
+    rule = check_rule("midpoint" if between else quadrature, steps)
     chunk_size = check_chunk_size(chunk_size)
     _check_path(path)
     sites = Sites(f, site)
@@ -94,8 +97,8 @@ def conductance(
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)
             line = traverse(path, x, check_baseline(baseline, x))
-            if quadrature == "trapezoid":
-                return _telescoped(sites, f, line, steps, x, args, chunk_size)
+            if quadrature == "telescoping":
+                return _telescoped(sites, f, line, rule, x, args, chunk_size)
             if quadrature == "secant":
                 return _by_secants(sites, f, line, steps, x, args, chunk_size)
             return _by_derivative(sites, f, line, rule, x, args, chunk_size)
@@ -144,7 +147,7 @@ def internal_influence(
         tensor([[3., 6.]])
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    rule = _rule(steps, quadrature)
+    rule = check_rule(quadrature, steps)
     chunk_size = check_chunk_size(chunk_size)
     _check_path(path)
     sites = Sites(f, site)
@@ -159,7 +162,7 @@ def internal_influence(
             def gradient(alpha: Tensor) -> Tree:
                 return stacked(gradients, *args)(line.at(alpha)[0])[1]
 
-            return _integral(gradient, rule, x, chunk_size)
+            return integral(gradient, rule, x, chunk_size)
 
         return attribute
 
@@ -215,7 +218,7 @@ def neuron_conductance(
             code="target.type",
         )
     choice = neuron_index(index)
-    rule = _rule(steps, quadrature)
+    rule = check_rule(quadrature, steps)
     chunk_size = check_chunk_size(chunk_size)
     _check_path(path)
     sites = Sites(f, site)
@@ -248,7 +251,7 @@ def neuron_conductance(
                     slope, _ = stacked(apart, *args)(point, gradient)
                 return slope if velocity is None else tree_map(torch.mul, slope, velocity)
 
-            found = _integral(slopes, rule, x, chunk_size)
+            found = integral(slopes, rule, x, chunk_size)
             return found if line.velocity is None else tree_map(torch.mul, found, line.velocity)
 
         return attribute
@@ -260,40 +263,50 @@ def _telescoped(
     sites: Sites,
     f: Score,
     line: Traversal,
-    steps: int,
+    rule: Rule,
     x: Tree,
     args: tuple[Any, ...],
     chunk_size: ChunkSize,
 ) -> Tree:
-    gradients = stacked(inherit(f, sites.gradients), *args)
-    wide = torch.promote_types(_first(x).dtype, torch.float32)
-    alphas = torch.linspace(0, 1, steps, dtype=wide, device=_first(x).device)
+    middles, _ = rule_tensors(rule, _first(x))
+    ends = torch.arange(2, dtype=middles.dtype, device=middles.device)
 
-    def kernel(alpha: Tensor) -> Tree:
-        return gradients(line.at(alpha)[0])
+    def along(evaluate: Callable[..., Any], alphas: Tensor) -> Iterator[Any]:
+        over = stacked(evaluate, *args)
+        kernel: Callable[[Tensor], Any] = lambda alpha: over(line.at(alpha)[0])
+        return map_chunks(kernel, slices(alphas), chunk_size=chunk_size, like=x)
 
-    return _sum_of_changes(map_chunks(kernel, slices(alphas), chunk_size=chunk_size, like=x))
-
-
-def _sum_of_changes(chunks: Iterable[tuple[Tree, Tree]]) -> Tree:
-    """The reducer of stacked values and gradients: changes from point to point, times the mean
-    gradient of both."""
-
-    def changes(value: Tensor, gradient: Tensor) -> Tensor:
-        mean = (gradient[1:] + gradient[:-1]) / 2
-        wide = torch.promote_types(value.dtype, torch.float32)
-        return (mean * (value[1:] - value[:-1])).to(wide).sum(0)
-
+    first: Any = None
     last: Any = None
     sums: Any = None
-    for values, gradients in chunks:
-        if last is not None:
-            values = tree_map(_after, values, last[0])
-            gradients = tree_map(_after, gradients, last[1])
-        found = tree_map(lambda g, v: changes(v, g), gradients, values)
-        sums = found if sums is None else tree_map(torch.add, sums, found)
-        last = tree_map(lambda v: v[-1:], values), tree_map(lambda g: g[-1:], gradients)
-    return tree_map(lambda s, g: s.to(g.dtype), sums, last[1])
+    for chunk in along(inherit(f, sites.gradients), middles):
+        head = tree_map(lambda part: part[:1], chunk)
+        first = head if first is None else first
+        joint = [] if last is None else [tree_map(_joined, last, head)]
+        for values, slopes in [*joint, chunk]:
+            found = tree_map(_changes, slopes, values)
+            sums = found if sums is None else tree_map(torch.add, sums, found)
+        last = tree_map(lambda part: part[-1:], chunk)
+    reached = tree_map(_joined, *along(sites.reading(f), ends))
+
+    def completed(
+        inner: Tensor, h: Tensor, g: Tensor, last_h: Tensor, last_g: Tensor, ends: Tensor
+    ) -> Tensor:
+        outer = g * (h - ends[:1]) + last_g * (ends[1:] - last_h)
+        return (inner + outer[0]).to(g.dtype)
+
+    return tree_map(completed, sums, *first, *last, reached)
+
+
+def _joined(*parts: Tensor) -> Tensor:
+    return torch.cat(parts)
+
+
+def _changes(gradients: Tensor, values: Tensor) -> Tensor:
+    """Changes from point to point of a stack, times the mean gradient of both."""
+    wide = torch.promote_types(values.dtype, torch.float32)
+    twice = (gradients[1:] + gradients[:-1]) * (values[1:] - values[:-1])
+    return twice.to(wide).sum(0) / 2
 
 
 def _by_secants(
@@ -354,46 +367,12 @@ def _by_derivative(
         speeds = iter(velocity)
         return unflatten(spec, [None if g is None else g * next(speeds) for g in gradient])
 
-    return _integral(products, rule, x, chunk_size)
-
-
-def _rule(steps: int, quadrature: str) -> Rule:
-    check_choice(quadrature, "quadrature", RULES)
-    return nodes(
-        quadrature, check_count(steps, "steps", least=2 if quadrature == "trapezoid" else 1)
-    )
-
-
-def _integral(
-    integrand: Callable[[Tensor], Tree], rule: Rule, x: Tree, chunk_size: ChunkSize
-) -> Tree:
-    """The weighted sum of what a function of stacked alphas returns, rounded once."""
-    dtypes: list[torch.dtype | None] = []
-
-    def kernel(node: tuple[Tensor, Tensor]) -> Tree:
-        alpha, weight = node
-        stacks, spec = flatten(integrand(alpha))
-        dtypes[:] = [None if stack is None else stack.dtype for stack in stacks]
-        return unflatten(spec, [None if s is None else _weighted(s, weight) for s in stacks])
-
-    points = slices(rule_tensors(rule, _first(x)))
-    sums, spec = flatten(total(map_chunks(kernel, points, chunk_size=chunk_size, like=x)))
-    return unflatten(
-        spec, [None if s is None else s.to(d) for s, d in zip(sums, dtypes, strict=True)]
-    )
-
-
-def _weighted(stack: Tensor, weight: Tensor) -> Tensor:
-    return (stack * weight.reshape(-1, *(1 for _ in stack.shape[1:]))).sum(0, keepdim=True)
+    return integral(products, rule, x, chunk_size)
 
 
 def _check_path(path: Any) -> None:
     if path is not None:
         check_callable(path, "path", "pass a function path(x, baseline, alpha)")
-
-
-def _after(stack: Tensor, last: Tensor) -> Tensor:
-    return torch.cat([last, stack])
 
 
 def _first(x: Tree) -> Tensor:

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from attrib._batched import Batched, Rows, baseline_of, inherit
 from attrib._checks import check_baseline, check_callable, check_input, describe
-from attrib._inside import Sites, check_floating
+from attrib._inside import Sites
 from attrib._marking import wrapped
 from attrib._outputs import check_index
 from attrib._passed import only_tensor
 from attrib._sites import Site, SiteLike
 from attrib._taps import tap
 from attrib._tree import differentiable, flatten, leaves, leaves_for, put, tree_map, unflatten
+from attrib._watching import check_floating
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.scores import choosing, outputs_of
 from attrib.types import Attribute, Score, Tree

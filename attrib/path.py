@@ -21,7 +21,7 @@ from attrib._checks import (
 )
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
 from attrib._paths import Path, Traversal, traverse, weighted_gradients
-from attrib._quadrature import RULES, Quadrature, Rule, nodes, rule_tensors
+from attrib._quadrature import RULES, Quadrature, Rule, check_rule, rule_tensors
 from attrib._tree import differentiable, leaves, length, tree_map
 from attrib.errors import AttribValueError
 from attrib.gradient import grad_and_score
@@ -283,10 +283,7 @@ def expected_gradients(
 
 def _check_rule(f: Score, steps: int, quadrature: str) -> Rule:
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    check_choice(quadrature, "quadrature", RULES)
-    return nodes(
-        quadrature, check_count(steps, "steps", least=2 if quadrature == "trapezoid" else 1)
-    )
+    return check_rule(quadrature, steps)
 
 
 def _check_baselines(baselines: Tree, x: Tree) -> torch.Size:

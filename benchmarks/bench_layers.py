@@ -146,7 +146,7 @@ def conductance_to_error(
     """Conductance to an error, by whatever number of steps that takes the others."""
     rows = ROWS_TRIED[model][-1]
     fine = partial(limits_layers.conductance, place="early", steps=2**14, rows=rows)
-    named = {"gauss-legendre": "exact derivatives", "secant": "secants", "trapezoid": "steps"}
+    named = {"gauss-legendre": "exact derivatives", "secant": "secants", "telescoping": "steps"}
     theirs = partial(with_captum.conductance, place="early")
     return Row(
         method=f"conductance to error {tolerance:.0e}, {steps} {named[quadrature]}",
@@ -226,7 +226,7 @@ ROWS: tuple[Row, ...] = (
     on_path("neuron conductance", NEURON_CONDUCTANCE, "cnn", "middle", 50, SMALL_CNN),
     at_once("Grad-CAM", GRAD_CAM, "resnet18", "late", LARGE),
     at_once("Grad-CAM", GRAD_CAM, "vgg19", "late", LARGE),
-    conductance_to_error("mlp-gelu", "trapezoid", 8, 1e-3, (8, 200, 400), Goal(tuned=20.0)),
+    conductance_to_error("mlp-gelu", "telescoping", 8, 1e-3, (8, 200, 400), Goal(tuned=20.0)),
     # Captum would need 25 000 steps.
     conductance_to_error(
         "mlp-gelu", "gauss-legendre", 6, 1e-5, (64, 100), Goal(limit=1.0), captum=False
@@ -234,7 +234,7 @@ ROWS: tuple[Row, ...] = (
     conductance_to_error("mlp", "secant", 50, 2e-3, (200, 400, 800), Goal(tuned=5.0)),
 )
 
-STEPS = (2, 5, 10, 20, 50)
+STEPS = (1, 2, 5, 10, 20, 50)
 
 OF_CONDUCTANCE: dict[str, Callable[..., Call]] = {
     "attrib": with_attrib.conductance,

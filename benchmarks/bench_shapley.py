@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import captum.attr
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 import attrib
 from attrib.games import kernel, sampling, surrogate
 from benchmarks import limits_shapley
-from benchmarks.harness import Goal, Make, Row, options, same_in_the_mean
+from benchmarks.harness import Goal, Row, options, same_in_the_mean
 from benchmarks.limits_games import tiles
 from benchmarks.models import Workload
 
@@ -26,67 +26,45 @@ TOGETHER_TRIED = {"mlp": (13, 1000), "cnn": (16, 64), "resnet18": (1, 4)}
 """How many perturbations Captum is let evaluate at once, where it is tuned."""
 
 
-def shapley_sampling(
-    model: str, size: Sequence[int], samples: int, draws: int, goal: Goal, batch: int | None
-) -> Row:
-    """Random orders, each drawn for itself as Captum draws them."""
-    task: dict[str, Any] = {"samples": samples, "size": size}
-    return Row(
-        method=f"Shapley values, {samples} orders{_of(batch)}",
-        model=model,
-        attrib=partial(_shapley_sampling, **task),
-        captum=partial(_captum_shapley_sampling, **task),
-        tuned=options(partial(_captum_shapley_sampling, **task), together=TOGETHER_TRIED[model]),
-        limit=_limit(limits_shapley.shapley_sampling, model, task),
-        check=same_in_the_mean(draws),
-        goal=goal,
-        batch=batch,
-    )
+class Method(NamedTuple):
+    """A method that draws coalitions.
 
+    Attributes:
+        name: What is computed, of so many samples.
+        attrib: ``attrib(workload, samples, size)``.
+        captum: The same, which also takes how many perturbations are evaluated ``together``.
+        limit: The same, which also takes ``rows`` and ``layout``.
+    """
 
-def kernel_shap(
-    model: str, size: Sequence[int], samples: int, draws: int, goal: Goal, batch: int | None
-) -> Row:
-    """The regression with Shapley's kernel, on so many coalitions."""
-    task: dict[str, Any] = {"samples": samples, "size": size}
-    return Row(
-        method=f"KernelSHAP, {samples} coalitions{_of(batch)}",
-        model=model,
-        attrib=partial(_kernel_shap, **task),
-        captum=partial(_captum_kernel_shap, **task),
-        tuned=options(partial(_captum_kernel_shap, **task), together=TOGETHER_TRIED[model]),
-        limit=_limit(limits_shapley.kernel_shap, model, task),
-        check=same_in_the_mean(draws),
-        goal=goal,
-        batch=batch,
-    )
+    name: str
+    attrib: Callable[..., Call]
+    captum: Callable[..., Call]
+    limit: Callable[..., Call]
 
-
-def lime(
-    model: str, size: Sequence[int], samples: int, draws: int, goal: Goal, batch: int | None
-) -> Row:
-    """Least squares with equal weights, where Captum's and LIME's similarities agree."""
-    task: dict[str, Any] = {"samples": samples, "size": size}
-    return Row(
-        method=f"LIME, {samples} coalitions{_of(batch)}",
-        model=model,
-        attrib=partial(_lime, **task),
-        captum=partial(_captum_lime, **task),
-        tuned=options(partial(_captum_lime, **task), together=TOGETHER_TRIED[model]),
-        limit=_limit(limits_shapley.lime, model, task),
-        check=same_in_the_mean(draws),
-        goal=goal,
-        batch=batch,
-    )
-
-
-def _limit(make: Callable[..., Call], model: str, task: dict[str, Any]) -> dict[str, Make]:
-    layouts = ("contiguous",) if model == "mlp" else ("contiguous", "channels_last")
-    return options(partial(make, **task), rows=ROWS_TRIED[model], layout=layouts)
-
-
-def _of(batch: int | None) -> str:
-    return " of one row" if batch == 1 else ""
+    def row(
+        self,
+        model: str,
+        size: Sequence[int],
+        samples: int,
+        draws: int,
+        goal: Goal,
+        batch: int | None = None,
+    ) -> Row:
+        """So many samples of players that are boxes of a size."""
+        task: dict[str, Any] = {"samples": samples, "size": size}
+        captum = partial(self.captum, **task)
+        layouts = ("contiguous",) if model == "mlp" else ("contiguous", "channels_last")
+        return Row(
+            method=self.name.format(samples) + (" of one row" if batch == 1 else ""),
+            model=model,
+            attrib=partial(self.attrib, **task),
+            captum=captum,
+            tuned=options(captum, together=TOGETHER_TRIED[model]),
+            limit=options(partial(self.limit, **task), rows=ROWS_TRIED[model], layout=layouts),
+            check=same_in_the_mean(draws),
+            goal=goal,
+            batch=batch,
+        )
 
 
 def _shapley_sampling(workload: Workload, *, samples: int, size: Sequence[int]) -> Call:
@@ -164,15 +142,28 @@ def _captum(
     return call
 
 
+# Each order drawn for itself, as Captum draws them.
+SHAPLEY_SAMPLING = Method(
+    "Shapley values, {} orders",
+    _shapley_sampling,
+    _captum_shapley_sampling,
+    limits_shapley.shapley_sampling,
+)
+KERNEL_SHAP = Method(
+    "KernelSHAP, {} coalitions", _kernel_shap, _captum_kernel_shap, limits_shapley.kernel_shap
+)
+# Least squares with equal weights, where Captum's and LIME's similarities agree.
+LIME = Method("LIME, {} coalitions", _lime, _captum_lime, limits_shapley.lime)
+
 ONE_ROW = Goal(captum=80.0, tuned=25.0, limit=1.3)
 ONE_REGRESSION = Goal(captum=70.0, tuned=35.0, limit=1.3)
 SMALL_CNN = Goal(captum=2.0, tuned=1.2, limit=1.3)
 
 ROWS: tuple[Row, ...] = (
-    shapley_sampling("mlp", (1,), 25, draws=20, goal=ONE_ROW, batch=1),
-    shapley_sampling("mlp", (1,), 25, draws=3, goal=Goal(captum=1.3, limit=1.15), batch=None),
-    kernel_shap("mlp", (1,), 208, draws=20, goal=ONE_REGRESSION, batch=1),
-    lime("mlp", (1,), 208, draws=20, goal=Goal(captum=60.0, tuned=30.0, limit=1.3), batch=1),
-    shapley_sampling("cnn", (8, 8), 25, draws=4, goal=SMALL_CNN, batch=1),
-    kernel_shap("cnn", (8, 8), 256, draws=4, goal=SMALL_CNN, batch=1),
+    SHAPLEY_SAMPLING.row("mlp", (1,), 25, draws=20, goal=ONE_ROW, batch=1),
+    SHAPLEY_SAMPLING.row("mlp", (1,), 25, draws=3, goal=Goal(captum=1.3, limit=1.15)),
+    KERNEL_SHAP.row("mlp", (1,), 208, draws=20, goal=ONE_REGRESSION, batch=1),
+    LIME.row("mlp", (1,), 208, draws=20, goal=Goal(captum=60.0, tuned=30.0, limit=1.3), batch=1),
+    SHAPLEY_SAMPLING.row("cnn", (8, 8), 25, draws=4, goal=SMALL_CNN, batch=1),
+    KERNEL_SHAP.row("cnn", (8, 8), 256, draws=4, goal=SMALL_CNN, batch=1),
 )

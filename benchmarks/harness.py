@@ -186,14 +186,14 @@ def fastest(
         variants: What to try.
         workload: What to try it on.
         block: A variant is called again within its turn until so many seconds have gone by.
-        enough: One turn is enough if a turn of all takes so many seconds, or nothing competes.
+        enough: The first call of each is enough if all together take so many seconds; if not, it
+            only warms up.
     """
     with torch.no_grad():
         calls = {label: make(workload) for label, make in variants.items()}
-        for call in calls.values():
-            call()
         times = {label: _time(call, 1)[0] for label, call in calls.items()}
-        for _ in range(2 if len(calls) > 1 and sum(times.values()) < enough else 0):
+        turns = 3 if len(calls) > 1 else 1
+        for _ in range(turns if sum(times.values()) < enough else 0):
             for label, call in calls.items():
                 found = _time(call, _repeats(times[label], block))[0]
                 times[label] = min(times[label], found)

@@ -82,25 +82,27 @@ def integrated_gradients(
 def conductance(
     workload: Workload, *, place: Place, steps: int, rows: int, layout: str = "contiguous"
 ) -> Call:
-    """Changes of a layer between neighbours on the path, times their mean gradient."""
+    """Changes of a layer from one end of the path over the middles of equal parts to the other,
+    times mean gradients: of every middle, times half the way between its neighbours."""
     head, tail = halves(workload.model, place)
     x, baseline, target = workload.x, workload.baseline, workload.target
     together = max(1, rows // len(x))
 
     def call() -> Tensor:
-        total = last_h = last_gradient = None
-        for alpha in torch.linspace(0, 1, steps, dtype=x.dtype).split(together):
+        start, end = head(laid_out(torch.cat([baseline.expand_as(x), x]), layout)).chunk(2)
+        # The ends count twice: from there to the nearest middle the gradient is that of the middle.
+        last_h, last_gradient, total = start, None, torch.zeros_like(start)
+        for alpha in ((torch.arange(steps, dtype=x.dtype) + 0.5) / steps).split(together):
             points = torch.addcmul(baseline, _column(alpha, x), x - baseline).flatten(0, 1)
             flat = head(laid_out(points, layout))
             gradient = gradient_at(tail, target, flat).unflatten(0, (len(alpha), -1))
             h = flat.unflatten(0, (len(alpha), -1))
-            found = ((h[1:] - h[:-1]) * (gradient[1:] + gradient[:-1])).sum(0)
-            if last_h is not None and last_gradient is not None and total is not None:
-                found += (h[0] - last_h) * (gradient[0] + last_gradient)
-                found += total
-            total, last_h, last_gradient = found, h[-1], gradient[-1]
-        assert total is not None
-        return total.div_(2)
+            before = gradient[0] if last_gradient is None else last_gradient
+            total += (h[0] - last_h) * (gradient[0] + before)
+            total += ((h[1:] - h[:-1]) * (gradient[1:] + gradient[:-1])).sum(0)
+            last_h, last_gradient = h[-1], gradient[-1]
+        assert last_gradient is not None
+        return total.add_((end - last_h) * last_gradient, alpha=2).div_(2)
 
     return call
 

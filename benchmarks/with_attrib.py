@@ -17,7 +17,7 @@ from benchmarks.models import Workload
 
 Call = Callable[[], Tensor]
 Quadrature = Literal["gauss-legendre", "midpoint", "trapezoid", "left", "right", "secant"]
-Integral = Literal["trapezoid", "secant", "gauss-legendre"]
+Integral = Literal["telescoping", "secant", "gauss-legendre"]
 
 
 def saliency(workload: Workload) -> Call:
@@ -194,7 +194,7 @@ def layer_integrated_gradients(workload: Workload, *, place: Place, steps: int) 
 
 
 def conductance(
-    workload: Workload, *, place: Place, steps: int, quadrature: Integral = "trapezoid"
+    workload: Workload, *, place: Place, steps: int, quadrature: Integral = "telescoping"
 ) -> Call:
     """Conductance of all neurons of a layer."""
     score = attrib.target(workload.model, workload.target)

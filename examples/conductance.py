@@ -14,26 +14,15 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
-from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 
 import attrib
+from diabetes import Table, load
 from drawing import SIGNED, new_figure, save, signed_number
 
 NEURONS, PATIENTS = 10, 20
 THROUGH, WEIGHT, FROM = "#4b1d91", "#b5b0a6", "#5b5b5b"
 LAYER = "3"  # the ReLU behind the last hidden layer
-NAMES = {
-    "bmi": "body mass index",
-    "bp": "blood pressure",
-    "s1": "cholesterol",
-    "s2": "LDL",
-    "s3": "HDL",
-    "s4": "cholesterol / HDL",
-    "s5": "log of triglycerides",
-    "s6": "blood sugar",
-}
-
 
 EXPLANATION = """Rows of the table add up to the conductance
 of a neuron, columns to the bar of a measurement,
@@ -42,16 +31,6 @@ all of it to the rise in the prediction.
 A weight says what a neuron can do,
 conductance what it did.
 {}."""
-
-
-class Table(NamedTuple):
-    """Standardised measurements (row, column), and the score of the disease (row,)."""
-
-    names: list[str]
-    x: Tensor
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
 
 
 class Shares(NamedTuple):
@@ -215,18 +194,6 @@ def draw_neurons(axes: Axes, neurons: Tensor, weights: Tensor) -> None:
     axes.set_xlabel("share of the layer; sizes add up to 100%", fontsize=8)
     axes.set_title("Through which neurons: conductance", fontsize=9)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-
-
-def load() -> Table:
-    """Return the table, 342 of its rows for training."""
-    data = load_diabetes()
-    x = torch.tensor(data.data, dtype=torch.float32)
-    y = torch.tensor(data.target, dtype=torch.float32)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    train_rows, test_rows = order[:342], order[342:]
-    x = (x - x[train_rows].mean(0)) / x[train_rows].std(0)
-    names = [NAMES.get(name, name) for name in data.feature_names]
-    return Table(names, x[train_rows], y[train_rows], x[test_rows], y[test_rows])
 
 
 if __name__ == "__main__":

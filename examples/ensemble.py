@@ -9,40 +9,19 @@ far the disease went in the next year. The networks are trained, and explained, 
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 import attrib
+from diabetes import Table, load
 from drawing import new_figure, save
 
 MEMBERS, PATIENTS = 20, 3
 CERTAIN, UNCERTAIN = "#14549c", "#b9d3ea"
-NAMES = {
-    "bmi": "body mass index",
-    "bp": "blood pressure",
-    "s1": "cholesterol",
-    "s2": "LDL",
-    "s3": "HDL",
-    "s4": "cholesterol / HDL",
-    "s5": "log of triglycerides",
-    "s6": "blood sugar",
-}
 
 Parameters = dict[str, Tensor]
-
-
-class Table(NamedTuple):
-    """Standardised measurements (row, column), and the score of the disease (row,)."""
-
-    names: list[str]
-    x: Tensor
-    y: Tensor
-    x_test: Tensor
-    y_test: Tensor
 
 
 def main() -> None:
@@ -140,18 +119,6 @@ def draw(names: list[str], attributions: Tensor, predictions: Tensor, path: Path
         fontsize=8,
     )
     return save(figure, path)
-
-
-def load() -> Table:
-    """Return the table, 342 of its rows for training."""
-    data = load_diabetes()
-    x = torch.tensor(data.data, dtype=torch.float32)
-    y = torch.tensor(data.target, dtype=torch.float32)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    train_rows, test_rows = order[:342], order[342:]
-    x = (x - x[train_rows].mean(0)) / x[train_rows].std(0)
-    names = [NAMES.get(name, name) for name in data.feature_names]
-    return Table(names, x[train_rows], y[train_rows], x[test_rows], y[test_rows])
 
 
 if __name__ == "__main__":

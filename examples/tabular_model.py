@@ -18,8 +18,8 @@ from torch import Tensor
 import attrib
 from attrib import plot
 from attrib.types import Estimate, Score
+from diabetes import Table, load
 from drawing import MAGNITUDE, new_figure, save, signed_number
-from ensemble import Table, load
 
 PATIENTS = 3  # explained one by one
 BACKGROUND = 100  # patients from whom hidden columns are drawn

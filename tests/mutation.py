@@ -237,7 +237,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "scores that are not finite let through",
         "_checks.py",
-        "if concrete(score) and math.isfinite(score.detach().sum().item()):",
+        "if concrete(score) and math.isfinite(score.sum().item()):",
         "if True:",
         "tests/test_errors.py",
     ),
@@ -500,7 +500,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "all of a model computed again for what is behind a site",
         "_inside.py",
-        "self._may_defer = bool(self._models)",
+        "self._may_defer = bool(models)",
         "self._may_defer = False",
         LAYERS + "::test_only_what_is_behind_a_site_is_computed_again",
     ),
@@ -577,22 +577,22 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "conductance by the gradient at the beginning of a segment",
         "conductance.py",
-        "mean = (gradient[1:] + gradient[:-1]) / 2",
-        "mean = gradient[:-1]",
+        "twice = (gradients[1:] + gradients[:-1]) *",
+        "twice = 2 * gradients[:-1] *",
         FLOWS + "::test_behind_a_linear_layer_a_quadratic_form_is_exact_at_the_fewest_steps",
     ),
     Mutant(
         "the segment between two chunks lost",
         "conductance.py",
-        "        if last is not None:\n",
-        "        if False:\n",
+        "joint = [] if last is None else",
+        "joint = [] if True else",
         FLOWS + "::test_the_size_of_the_chunks_does_not_matter",
     ),
     Mutant(
         "a path that ends a step early",
         "conductance.py",
-        "torch.linspace(0, 1, steps, dtype=wide",
-        "torch.linspace(0, 1 - 1 / steps, steps, dtype=wide",
+        "ends = torch.arange(2, dtype",
+        "ends = 0.9 * torch.arange(2, dtype",
         FLOWS + "::test_in_a_linear_network_a_neuron_conducts_its_weight_times_its_change",
     ),
     Mutant(
@@ -611,7 +611,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "influence whose weights do not sum to one",
-        "conductance.py",
+        "_paths.py",
         "return (stack * weight.reshape(",
         "return (1.001 * stack * weight.reshape(",
         FLOWS + "::test_in_a_linear_network_the_weights_of_every_rule_sum_to_one",
@@ -1107,8 +1107,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "attributions compared with themselves",
         "metrics/robustness.py",
-        "norm_of(differences(found, base), dims, unit)\n            return far if",
-        "norm_of(differences(found, found), dims, unit)\n            return far if",
+        "norm_of(differences(there.found, here.found), dims, unit)\n        return ratio(",
+        "norm_of(differences(there.found, there.found), dims, unit)\n        return ratio(",
         METRICS + "_robustness.py",
     ),
     Mutant(
@@ -1121,7 +1121,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "draws that change the prediction counted",
         "metrics/stability.py",
-        "result if judge is None else result.where(",
+        "result if label is None else result.where(",
         "result if True else result.where(",
         METRICS + "_robustness.py",
     ),

@@ -22,7 +22,7 @@ LAYERS = (
     {"perturb", "scores"},
     {"gradient", "_adaptive"},
     {"_paths"},
-    {"_inside", "_marking"},
+    {"_inside", "_marking", "_watching"},
     {"path", "blur", "guided", "hessians", "smooth", "layers", "conductance", "rules", "games"},
     {"attack", "cam", "checking", "concept", "distributed", "gates", "influence", "metrics", "text"}
     | {"_attending", "_runs", "attention", "patching"},

@@ -848,6 +848,72 @@ def test_an_encoder_with_padding_has_sites_without_gradients_too() -> None:
         assert plain.abs().max() > 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # of the model alone
+@pytest.mark.parametrize("method", ["deep_lift", "secant", "lrp"])
+def test_an_encoder_with_padding_follows_rules_as_the_encoder_without_it(method: str) -> None:
+    """Torch would cut padding off in tensors of rows of different lengths, which have no rules."""
+    torch.manual_seed(0)
+    part = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(part, 2).double().eval()
+    f, x = attrib.target(encoder, lambda out: out[:, 0].square().sum(-1)), torch.randn(3, 5, 8)
+    x, lengths = x.double(), [5, 3, 4]
+    mask = torch.arange(5) >= torch.tensor(lengths)[:, None]
+
+    def of(x: Tensor, mask: Tensor | None) -> Tensor:
+        if method == "lrp":
+            return attrib.lrp(f)(x, None, mask)
+        if method == "deep_lift":
+            return attrib.deep_lift(f)(x, 0, None, mask)
+        return attrib.integrated_gradients(f, steps=3, quadrature="secant")(x, 0, None, mask)
+
+    for recording in (True, False):
+        with torch.set_grad_enabled(recording):
+            found = of(x, mask)
+            for row, length in enumerate(lengths):
+                alone = of(x[row : row + 1, :length], None)
+                assert relative(found[row, :length], alone[0]) <= 1e-10
+                assert found[row, length:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("recording", [True, False])
+@pytest.mark.parametrize("method", ["conductance", "neuron_conductance", "activation_and_gradient"])
+def test_a_site_that_does_not_have_the_examples_in_front_is_refused_in_words(
+    method: str, recording: bool
+) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.last = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.lstm(x)[0][:, -1])
+
+    f, x = attrib.target(Recurrent().eval(), 1), torch.randn(2, 5, 3)
+    options = ((4, 2),) if method == "neuron_conductance" else ()
+    with torch.set_grad_enabled(recording), pytest.raises(attrib.AttribError) as error:
+        getattr(attrib, method)(f, "lstm", *options)(x)  # its states have layers in front
+    assert error.value.code == "site.batch"
+
+
+@pytest.mark.parametrize("recording", [True, False])
+def test_a_site_may_yield_one_number_for_every_example_of_many_batch_dimensions(
+    recording: bool,
+) -> None:
+    f = lambda x: attrib.tap("h", x.square().sum(-1)).square()
+    x = torch.randn(2, 4, 3).double()
+    h = x.square().sum(-1)
+    with torch.set_grad_enabled(recording):
+        activation, gradient = attrib.activation_and_gradient(f, "h")(x)
+        assert relative(activation, h) <= EXACT and relative(gradient, 2 * h) <= EXACT
+        assert relative(attrib.conductance(f, "h", quadrature="secant")(x), h.square()) <= 1e-6
+        neuron = attrib.neuron(f, "h", lambda h: h)
+        assert relative(attrib.saliency(neuron)(x), 2 * x) <= EXACT
+        elementwise = lambda x: attrib.tap("h", x.square())
+        with pytest.raises(attrib.AttribError) as error:
+            attrib.activation_and_gradient(elementwise, "h")(x[0])
+        assert error.value.code == "score.shape"
+
+
 def test_scripted_code_is_refused_as_a_site() -> None:
     plain = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     with warnings.catch_warnings():

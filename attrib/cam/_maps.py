@@ -12,12 +12,13 @@ from torch.utils import _pytree as pytree
 
 from attrib._carriers import Overridden
 from attrib._checks import check_callable, describe
-from attrib._inside import Sites, check_floating
+from attrib._inside import Sites
 from attrib._marking import wrapped
 from attrib._sites import SiteLike
 from attrib._taps import tap
 from attrib._transforms import concrete, numbers
 from attrib._tree import differentiable, tree_map
+from attrib._watching import check_floating
 from attrib.errors import AttribTypeError, AttribValueError, add_note
 from attrib.gradient import score_of
 from attrib.layers import activation_and_gradient

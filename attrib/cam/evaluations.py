@@ -12,11 +12,12 @@ from torch.utils import _pytree as pytree
 
 from attrib._batched import inherit, of_the_same_rows, stacked
 from attrib._checks import check_baseline, check_callable, check_input, check_values
-from attrib._inside import Sites, check_floating
+from attrib._inside import Sites
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._passed import only_tensor
 from attrib._sites import SiteLike
 from attrib._tree import differentiable, tree_map
+from attrib._watching import check_floating
 from attrib.cam._maps import (
     Reshape,
     channel_of,

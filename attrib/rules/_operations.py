@@ -84,7 +84,7 @@ _FREE = """
     long matrix_rank linalg_matrix_rank broadcast_shapes result_type can_cast unravel_index data
     __iand__ __ior__ __ixor__ __ilshift__ __irshift__ gcd lcm gcd_ lcm_ _is_view
     dense_dim sparse_dim qscheme sym_float sym_int sym_max sym_min sym_not sym_ite _sym_sqrt
-    autocast
+    autocast _nested_tensor_from_mask_left_aligned
 """
 
 # Pieces, sums, and moves of the entries; `to` and its like only round.
