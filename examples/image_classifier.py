@@ -163,7 +163,7 @@ def draw(explained: Sequence[Explained], path: Path, legend: str = LEGEND) -> Pa
     """Draw a row for each photo: the photo, then its attributions."""
     columns = 1 + len(explained[0].pictures)
     lines = textwrap.wrap(legend, 32 * columns)
-    figure = new_figure(2.15 * columns, 3.1 * len(explained) + 0.16 * len(lines) + 0.3)
+    figure = new_figure(2.15 * columns, 3.4 * len(explained) + 0.16 * len(lines) + 0.3)
     grid = figure.subplots(len(explained), columns, squeeze=False)
     for row, (photo, verdict, pictures) in zip(grid, explained, strict=True):
         row[0].imshow(photo.permute(1, 2, 0).numpy())
