@@ -34,6 +34,7 @@ __all__ = [
     "check_like",
     "check_number",
     "check_score",
+    "check_several",
     "check_values",
     "describe",
 ]
@@ -180,6 +181,16 @@ def check_count(value: Any, name: str, *, least: int = 1) -> int:
             f"{name}: too small, got {count}; must be at least {least}", code=f"{name}.range"
         )
     return count
+
+
+def check_several(values: Any, name: str) -> list[Any]:
+    """Some values; one alone is refused, and so is a word, which is letters to Python."""
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise AttribTypeError(
+            f"{name}: must be several, got {type(values).__name__}; pass [{values!r}]",
+            code=f"{name}.type",
+        )
+    return [*values]
 
 
 def check_number(

@@ -427,6 +427,16 @@ def test_what_torch_cannot_do_with_the_score_is_not_blamed_on_the_method() -> No
         assert report[law].note.startswith("torch.vmap of the score raised RuntimeError")
 
 
+def test_a_target_for_each_row_is_not_blamed_on_the_method() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double().eval()
+    f = attrib.target(model, torch.tensor([0, 2, 1]))
+    method = attrib.integrated_gradients
+    report = attrib.check(method(f), f, torch.randn(3, 4).double(), method=method)
+    assert report, report
+    for law in ("rows", "vmap"):
+        assert report[law].note.startswith("the score does not take some of the rows")
+
+
 def test_a_second_derivative_that_torch_lacks_is_not_blamed_on_the_method() -> None:
     attention = torch.nn.functional.scaled_dot_product_attention
     f = lambda x: attention(x, x, x.tanh()).sum((-2, -1))

@@ -93,6 +93,18 @@ def test_a_function_without_a_signature_takes_no_baseline() -> None:
     assert torch.equal(metrics.deletion(f, torch.sin)(x, 0.3), metrics.deletion(f)(x.sin(), x, 0.3))
 
 
+@pytest.mark.parametrize(
+    "name", ["deletion", "insertion", "aopc", "deletion_gap", "comprehensiveness", "completeness"]
+)
+def test_the_baseline_may_be_named(name: str) -> None:
+    _, f, x = setting()
+    factory, attribute = getattr(metrics, name), attrib.integrated_gradients(f, steps=4)
+    expected = factory(f, attribute)(x, 0.3)
+    assert torch.equal(factory(f, attribute)(x, baseline=0.3), expected)
+    given = factory(f)(attribute(x, 0.3), x, baseline=0.3)
+    assert torch.equal(given, expected)
+
+
 def test_a_set_of_baselines_is_to_be_bound() -> None:
     _, f, x = setting()
     attribute = attrib.expected(attrib.integrated_gradients(f, steps=4))

@@ -328,6 +328,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     assert refused(methods, {"gap": lambda a: 3}) == "metrics.type"
     assert refused(methods, {"gap": first}) == "better.missing"
     assert refused(methods, {"gap": gap}, X, better={"gap": "best"}) == "better.unknown"
+    assert refused(methods, {"gap": gap}, X, better={"gab": "zero"}) == "better.unknown"
     for data in ({"x": X}, "x", 3, (), [3], [()], None):
         assert refused(methods, {"gap": gap}, data) == "data.type"
     assert refused(methods, {"gap": gap}, []) == "data.empty"

@@ -209,6 +209,17 @@ def test_a_map_may_broadcast_over_channels_and_a_baseline_shines_through() -> No
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", ["average_drop", "average_increase", "deletion"])
+def test_the_examples_of_a_map_are_not_taken_for_channels(name: str) -> None:
+    x, phi = torch.rand(3, 3, 2, 2), torch.rand(3, 2, 2)
+    measure = getattr(metrics, name)(lambda x: 1 + x.square().sum((1, 2, 3)))
+    with pytest.raises(attrib.AttribError, match=r"attribution\[:, None\]") as refused:
+        measure(phi, x)
+    assert refused.value.code == "attribution.shape"
+    rows = torch.cat([measure(phi[i : i + 1, None], x[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(measure(phi[:, None], x), rows)
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [
@@ -217,6 +228,8 @@ def test_a_map_may_broadcast_over_channels_and_a_baseline_shines_through() -> No
         (lambda: metrics.deletion(linear, groups=games.windows((2,))), "groups.overlap"),
         (lambda: metrics.comprehensiveness(linear, shares=[]), "shares.range"),
         (lambda: metrics.sufficiency(linear, shares=[2.0]), "shares.range"),
+        (lambda: metrics.comprehensiveness(linear, shares=0.5), "shares.type"),
+        (lambda: metrics.sensitivity_n(linear, sizes=2), "sizes.type"),
         (lambda: metrics.insertion(torch.ones(2)), "f.type"),
         (lambda: metrics.deletion(linear)(torch.ones(1, 3), ONES), "attribution.shape"),
         (lambda: metrics.average_drop(linear)(torch.ones(2, 4), ONES), "attribution.shape"),

@@ -252,6 +252,17 @@ def test_bad_options_are_refused(options: dict[str, Any], code: str) -> None:
     assert error.value.code == code
 
 
+@pytest.mark.parametrize("form", ["local", "global"])
+def test_integers_are_hidden_and_not_moved(form: Any) -> None:
+    ids, weights = torch.tensor([[1, 2, 3], [3, 1, 2]]), torch.tensor([0.0, 1.0, -2.0, 4.0])
+    f = lambda ids: weights[ids].sum(-1)
+    phi = weights[ids]
+    with pytest.raises(attrib.AttribError, match="hiding") as error:
+        metrics.infidelity(f, None, attrib.perturb.gaussian(0.1), form=form)(phi, ids)
+    assert error.value.code == "x.dtype"
+    assert metrics.infidelity(f, None, metrics.hiding())(phi, ids).tolist() == [0.0, 0.0]
+
+
 def test_windows_that_overlap_are_refused() -> None:
     with pytest.raises(attrib.AttribError) as error:
         metrics.hiding(games.windows((2,)))

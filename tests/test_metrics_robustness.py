@@ -244,6 +244,27 @@ def test_a_perturbation_of_another_shape_is_refused() -> None:
         metrics.max_sensitivity(lambda x: x, lambda x: x[:1])(torch.ones(2, 3))
 
 
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (metrics.local_lipschitz, "x.dtype"),
+        (metrics.relative_input_stability, "x.dtype"),
+        (
+            lambda a, p: metrics.relative_representation_stability(a, lambda x: x, p),
+            "representation.dtype",
+        ),
+        (lambda a, p: metrics.relative_output_stability(a, lambda x: x, p), "outputs.dtype"),
+    ],
+)
+def test_integers_have_no_size_by_which_they_move(make: Any, code: str) -> None:
+    def attribute(x: Tensor) -> Tensor:
+        raise AssertionError
+
+    with pytest.raises(attrib.AttribError) as refused:
+        make(attribute, lambda ids: ids.flip(-1))(torch.arange(6).reshape(2, 3))
+    assert refused.value.code == code
+
+
 @pytest.mark.parametrize("name", [*SENSITIVITIES, "local_lipschitz"])
 def test_one_example_says_that_it_has_no_batch(name: str) -> None:
     factory = getattr(metrics, name)

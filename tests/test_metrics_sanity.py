@@ -276,6 +276,16 @@ def test_linearity_of_modules_uses_their_difference() -> None:
             lambda: metrics.parameter_randomisation(saliency_of, perceptron(), layers=["1"]),
             "layers.unknown",
         ),
+        (
+            lambda: metrics.parameter_randomisation(saliency_of, perceptron(), layers="2"),
+            "layers.type",
+        ),
+        (
+            lambda: metrics.parameter_randomisation(
+                saliency_of, perceptron(), randomise=lambda parameter, generator: torch.zeros(1, 9)
+            )(torch.zeros(2, 6).double()),
+            "randomise.shape",
+        ),
         (lambda: metrics.parameter_randomisation(1, perceptron()), "method.type"),
         (lambda: metrics.random_logit(lambda c: c, classes=1), "classes.range"),
         (lambda: class_test("two"), "target.type"),

@@ -162,6 +162,8 @@ def vmap(subject: Subject) -> Outcome:
     _rows(subject)
     _need_vmap(subject)
     each = [_picked(subject, torch.tensor([i])) for i in range(2)]
+    for row in each:
+        _picked_score(subject, row)
     given = (subject.x, *subject.args)
     moving = [i for i, (a, b) in enumerate(zip(each[0], given, strict=True)) if _moved(a, b)]
 
@@ -301,13 +303,19 @@ def _picked(subject: Subject, index: Tensor) -> tuple[Any, ...]:
     )
 
 
+def _picked_score(subject: Subject, picked: tuple[Any, ...]) -> Tensor:
+    """The score of some rows, if it takes fewer than all."""
+    x, *args = picked
+    return scored(subject, x, args[1:] if subject.role else args, "some of the rows")
+
+
 def _moved(picked: Tree, given: Tree) -> bool:
     return any(a is not b for a, b in zip(leaves(picked), leaves(given), strict=True))
 
 
 def _of_rows(subject: Subject, index: Tensor) -> Tree:
-    x, *args = _picked(subject, index)
-    score = scored(subject, x, args[1:] if subject.role else args, "some of the rows")
+    picked = _picked(subject, index)
+    score = _picked_score(subject, picked)
     expected = subject.score[index.to(subject.score.device)]
     gap = float((score - expected).abs().max())
     limit = 1e-3 if score.dtype != torch.float64 else 1e-9
@@ -316,7 +324,7 @@ def _of_rows(subject: Subject, index: Tensor) -> Tree:
             "the score of an example depends on the others, or it has a target per row that does "
             f"not move with x: it changes by {gap:.2g}"
         )
-    return steady(subject.attribute, subject.restore)(x, *args)
+    return steady(subject.attribute, subject.restore)(*picked)
 
 
 def _takes(method: Any, name: str) -> bool:

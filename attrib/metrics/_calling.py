@@ -15,6 +15,7 @@ from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Attribute, Measure, Tree
 
 __all__ = [
+    "as_large",
     "at_points",
     "check_attribution",
     "check_batch_dims",
@@ -116,6 +117,25 @@ def check_tensors(attribution: Any) -> list[Any]:
             code="attribution.type",
         )
     return parts
+
+
+def as_large(part: Tensor, leaf: Tensor, beside: str = "") -> Tensor:
+    """A leaf of an attribution, expanded to the shape of the leaf of ``x`` that it belongs to.
+
+    Raises:
+        AttribValueError: If it does not broadcast, dimension by dimension.
+    """
+    fits = part.ndim == leaf.ndim and all(
+        own in (1, size) for own, size in zip(part.shape, leaf.shape, strict=True)
+    )
+    if not fits:
+        hint = ". A map without channels needs a dimension for them, e.g. attribution[:, None]"
+        raise AttribValueError(
+            f"attribution: does not broadcast to x, got shape {tuple(part.shape)}; x has shape "
+            f"{tuple(leaf.shape)}{beside}" + hint * (part.ndim < leaf.ndim),
+            code="attribution.shape",
+        )
+    return part.expand(leaf.shape)
 
 
 def featurewise(attribution: Any, batch_dims: int) -> Tensor:

@@ -16,7 +16,7 @@ from attrib.games._covers import Entries, Members
 from attrib.games._players import Windows, partition
 from attrib.games.game import Game
 from attrib.games.groups import Groups
-from attrib.metrics._calling import check_attribution
+from attrib.metrics._calling import as_large, check_attribution
 from attrib.metrics._statistics import wide
 
 __all__ = ["check_groups", "inserted", "player_values", "ranks_of", "removed", "scores_of"]
@@ -52,7 +52,7 @@ def player_values(attribution: Any, v: Game) -> Tensor:
     for part, leaf, cover in zip(parts, leaves(v.x), v.covers, strict=True):
         if part is None or cover is None:
             continue
-        own = features(_as_large(part, leaf, attribution, v), len(batch))
+        own = features(as_large(part, leaf, f", and there are {v.players} features"), len(batch))
         if isinstance(cover, Entries):
             places = cover.start + torch.arange(math.prod(cover.shape), device=v.device)
         elif isinstance(cover, Members):
@@ -101,16 +101,3 @@ def scores_of(evaluated: Iterator[tuple[Tensor, Tensor]], values: Tensor) -> Ten
     """
     found = torch.cat([scores for _, scores in evaluated])
     return found.masked_fill(values.isnan().any(-1), math.nan)
-
-
-def _as_large(part: Tensor, leaf: Tensor, attribution: Any, v: Game) -> Tensor:
-    fits = part.ndim == leaf.ndim and all(
-        own in (1, size) for own, size in zip(part.shape, leaf.shape, strict=True)
-    )
-    if not fits:
-        raise AttribValueError(
-            f"attribution: does not broadcast to x, got shape {tuple(part.shape)}; x has shape "
-            f"{tuple(leaf.shape)}, and there are {v.players} features",
-            code="attribution.shape",
-        )
-    return part.expand(leaf.shape)

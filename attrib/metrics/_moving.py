@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from attrib._checks import check_callable, check_count, check_input
+from attrib._checks import check_callable, check_count, check_input, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
 from attrib._tree import differentiable, leaves, tree_map
+from attrib.errors import AttribTypeError
 from attrib.metrics._calling import at_points, check_batch_dims, check_tensors
 from attrib.perturb import drawn
 from attrib.types import Attribute, Measure, Perturb, Reducer, Tree
@@ -62,7 +63,8 @@ def compared(
         origin: list[Seen] = []
 
         def kernel(points: Tree) -> Any:
-            return Seen(_present(over(points)), beside(points))
+            around = beside(points)  # which refuses points before the attribution is made
+            return Seen(_present(over(points)), around)
 
         def comparisons() -> Iterator[Tensor]:
             chunk: Any
@@ -80,9 +82,20 @@ def compared(
     return measure
 
 
-def floating(x: Tree) -> list[Tensor]:
-    """The floating-point leaves of a tree."""
-    return [leaf for leaf in leaves(x) if differentiable(leaf)]
+def floating(tree: Tree, name: str) -> list[Tensor]:
+    """The floating-point leaves of a tree.
+
+    Raises:
+        AttribTypeError: If there are none.
+    """
+    parts = [leaf for leaf in leaves(tree) if differentiable(leaf)]
+    if not parts:
+        raise AttribTypeError(
+            f"{name}: no floating-point numbers, got {describe(tree)}; integers such as token ids "
+            "do not change by an amount",
+            code=f"{name}.dtype",
+        )
+    return parts
 
 
 def differences(after: list[Tensor], before: list[Tensor]) -> list[Tensor]:

@@ -72,6 +72,8 @@ def compare(
     """
     _check_functions(methods, "methods", "attribution functions, e.g. attrib.saliency(f)")
     _check_functions(metrics, "metrics", "functions, e.g. lambda a: attrib.metrics.deletion(f, a)")
+    for name in better or {}:
+        check_choice(name, "better", [*metrics])
     memory = _Explained()
     rows = {name: _remembering(method, memory) for name, method in methods.items()}
     cells = [(row, column) for row in methods for column in metrics]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib._checks import check_callable, check_count
+from attrib._checks import check_callable, check_count, check_several
 from attrib._map import ChunkSize, Points, check_chunk_size
 from attrib.errors import AttribValueError
 from attrib.games._coalitions import random_rows
@@ -116,7 +116,7 @@ def sensitivity_n(
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
     check_count(samples, "samples", least=2)
-    hidden = [check_count(size, "size") for size in sizes]
+    hidden = [check_count(size, "size") for size in check_several(sizes, "sizes")]
     check_count(len(hidden), "sizes")
     groups, chunk_size = check_groups(groups), check_chunk_size(chunk_size)
     Stream(generator)

@@ -144,8 +144,12 @@ def deletion(
         >>> deletion(lambda x: x.sum(-1))(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 3.0]))
         tensor(1.5000)
     """
-    call = curve(f, attribute, steps=steps, groups=groups, chunk_size=chunk_size)
-    return named("deletion", lambda *args: call(*args).area)
+    call = curve(f, steps=steps, groups=groups, chunk_size=chunk_size)
+
+    def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
+        return call(attribution, x, baseline, *args).area
+
+    return named("deletion", given_or_made(attribute, measure))
 
 
 def insertion(
@@ -184,8 +188,12 @@ def insertion(
         >>> insertion(lambda x: x.sum(-1))(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 3.0]))
         tensor(2.5000)
     """
-    call = curve(f, attribute, insert=True, steps=steps, groups=groups, chunk_size=chunk_size)
-    return named("insertion", lambda *args: call(*args).area)
+    call = curve(f, insert=True, steps=steps, groups=groups, chunk_size=chunk_size)
+
+    def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
+        return call(attribution, x, baseline, *args).area
+
+    return named("insertion", given_or_made(attribute, measure))
 
 
 def aopc(
@@ -224,13 +232,13 @@ def aopc(
         >>> aopc(lambda x: x.sum(-1))(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 3.0]))
         tensor(2.3333)
     """
-    call = curve(f, attribute, steps=steps, groups=groups, chunk_size=chunk_size)
+    call = curve(f, steps=steps, groups=groups, chunk_size=chunk_size)
 
-    def measure(*args: Any) -> Tensor:
-        scores = call(*args).scores
+    def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
+        scores = call(attribution, x, baseline, *args).scores
         return (scores[0] - scores).mean(0)
 
-    return named("aopc", measure)
+    return named("aopc", given_or_made(attribute, measure))
 
 
 def deletion_gap(

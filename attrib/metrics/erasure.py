@@ -15,6 +15,7 @@ from attrib._checks import (
     check_count,
     check_input,
     check_number,
+    check_several,
     check_values,
 )
 from attrib._map import ChunkSize, check_chunk_size
@@ -22,7 +23,12 @@ from attrib._tree import differentiable, flatten, leaves, unflatten
 from attrib.games.game import game
 from attrib.games.groups import Groups
 from attrib.gradient import score_of
-from attrib.metrics._calling import check_attribution, featurewise, given_or_made
+from attrib.metrics._calling import (
+    as_large,
+    check_attribution,
+    featurewise,
+    given_or_made,
+)
 from attrib.metrics._direction import named
 from attrib.metrics._hiding import (
     check_groups,
@@ -243,7 +249,10 @@ def _erased(
     points: Callable[..., Any],
 ) -> Measure:
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    parts = [check_number(share, "shares", most=1.0, exclusive=True) for share in shares]
+    parts = [
+        check_number(share, "shares", most=1.0, exclusive=True)
+        for share in check_several(shares, "shares")
+    ]
     check_count(len(parts), "shares")
     groups, chunk_size = check_groups(groups), check_chunk_size(chunk_size)
 
@@ -277,7 +286,7 @@ def _behind_map(
                 end.reshape((*full.shape, *(1 for _ in part.shape[full.ndim :])))
                 for end in (low, high)
             )
-            seen = ratio(part - down, up - down)
+            seen = ratio(as_large(part, leaf) - down, up - down)
             return (start + seen * (leaf - start)).to(leaf.dtype)
 
         spec = flatten(x)[1]

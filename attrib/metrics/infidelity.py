@@ -20,7 +20,7 @@ from attrib._checks import (
 )
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
 from attrib._tree import copied, differentiable, features, leaves
-from attrib.errors import AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games._coalitions import random_rows
 from attrib.games.game import Game, game
 from attrib.games.groups import Groups
@@ -128,6 +128,8 @@ def infidelity(
 
     Raises:
         AttribValueError: If the attribution does not fit.
+        AttribTypeError: If all that has attributions are integers, which no perturbation but
+            `hiding` changes by an amount.
         AttribError: If an argument is not what it should be, and as for `attrib.grad_and_score`.
 
     References:
@@ -221,9 +223,14 @@ def _product(parts: list[Any], changes: list[Any], batch_dims: int) -> Tensor:
             code="attribution.shape",
         )
     total: Any = 0
-    for part, change in zip(parts, changes, strict=True):
-        if part is None or change is None:
-            continue
+    pairs = [p for p in zip(parts, changes, strict=True) if p[0] is not None and p[1] is not None]
+    if not pairs:
+        raise AttribTypeError(
+            "x: integers where it has attributions, got no change that could be weighed; hide "
+            "features by attrib.metrics.hiding(), or return attrib.metrics.Perturbed(x, change)",
+            code="x.dtype",
+        )
+    for part, change in pairs:
         own, width = part.shape[batch_dims:], change.shape[batch_dims + 1 :]
         fits = part.ndim + 1 == change.ndim and all(
             a == b or 1 in (a, b) for a, b in zip(own, width, strict=True)

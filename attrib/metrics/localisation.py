@@ -143,7 +143,8 @@ def top_k(attribute: Attribute | None = None, *, k: int, batch_dims: int = 1) ->
         AttribError: As for `pointing_game`.
 
     References:
-        Theiner, Mueller-Budack & Ewerth (2022), "top-k intersection", https://arxiv.org/abs/2104.14995
+        Theiner, Mueller-Budack & Ewerth (2022), "top-k intersection",
+        https://arxiv.org/abs/2104.14995
 
     Example:
         >>> import torch

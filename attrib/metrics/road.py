@@ -11,7 +11,14 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from attrib._checks import check_callable, check_choice, check_count, check_input, check_number
+from attrib._checks import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_input,
+    check_number,
+    check_several,
+)
 from attrib._map import ChunkSize, Points, check_chunk_size
 from attrib._transforms import concrete
 from attrib._tree import tree_map
@@ -83,7 +90,7 @@ def road(
         tensor([0.5000])
     """
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    parts = [check_number(share, "shares", most=1.0) for share in shares]
+    parts = [check_number(share, "shares", most=1.0) for share in check_several(shares, "shares")]
     check_count(len(parts), "shares")
     check_choice(order, "order", ("most", "least"))
     scale, chunk_size = check_number(noise, "noise"), check_chunk_size(chunk_size)

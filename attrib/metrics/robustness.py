@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -155,7 +157,7 @@ def local_lipschitz(
         far = norm_of(differences(there.found, here.found), dims, unit)
         return torch.where(moved == 0, 0, far / torch.where(moved == 0, 1, moved))
 
-    inputs: Look = lambda args: floating
+    inputs: Look = lambda args: partial(floating, name="x")
     return named(
         "local_lipschitz",
         compared(attribute, perturb, inputs, slope, samples, batch_dims, chunk_size, maximum),

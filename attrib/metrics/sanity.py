@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attrib._batched import stacked
-from attrib._checks import check_callable, check_count, check_input, describe
+from attrib._checks import check_callable, check_count, check_input, check_several, describe
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._tree import leaves
 from attrib.errors import AttribTypeError, AttribValueError
@@ -117,7 +117,8 @@ def parameter_randomisation(
         makes.
 
     Raises:
-        AttribValueError: If there are no parameters, or a layer has none.
+        AttribValueError: If there are no parameters, a layer has none, or `randomise` returns
+            other than a tensor like the parameter.
         AttribError: If an argument is not what it should be.
 
     References:
@@ -318,7 +319,7 @@ def _forgetful(
     """From the number of a layer to the model in which it is random, and the layers before it if
     cascading; and how many numbers are random."""
     others = {
-        parameter: (turn, randomise(parameter.detach(), stream.on(parameter.device)))
+        parameter: (turn, _another(parameter, randomise, stream))
         for turn, parameters in enumerate(owned.values())
         for parameter in parameters
     }
@@ -334,6 +335,22 @@ def _forgetful(
     return at, sum(parameter.numel() for parameter in others)
 
 
+def _another(
+    parameter: Tensor,
+    randomise: Callable[[Tensor, torch.Generator | None], Tensor],
+    stream: Stream,
+) -> Tensor:
+    other: Any = randomise(parameter.detach(), stream.on(parameter.device))
+    kind = (parameter.shape, parameter.dtype)
+    if not isinstance(other, Tensor) or (other.shape, other.dtype) != kind:
+        raise AttribValueError(
+            f"randomise: must return a tensor like the parameter, got {describe(other)} for "
+            f"{describe(parameter)} of {parameter.dtype}",
+            code="randomise.shape",
+        )
+    return other
+
+
 def _chosen(
     owned: dict[str, list[Tensor]], layers: Sequence[str] | None
 ) -> dict[str, list[Tensor]]:
@@ -342,7 +359,7 @@ def _chosen(
             "model: nothing to randomise, got a module without floating-point parameters",
             code="model.parameters",
         )
-    names = list(reversed(owned)) if layers is None else list(layers)
+    names = list(reversed(owned)) if layers is None else check_several(layers, "layers")
     unknown = [name for name in names if name not in owned]
     if unknown or not names:
         raise AttribValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -76,7 +76,7 @@ def relative_input_stability(
     return named(
         "relative_input_stability",
         _stability(
-            attribute, perturb, None, samples, norm, eps, predict, batch_dims, chunk_size, True
+            attribute, perturb, None, samples, norm, eps, predict, batch_dims, chunk_size, "x"
         ),
     )
 
@@ -140,7 +140,7 @@ def relative_representation_stability(
             predict,
             batch_dims,
             chunk_size,
-            True,
+            "representation",
         ),
     )
 
@@ -194,7 +194,16 @@ def relative_output_stability(
     return named(
         "relative_output_stability",
         _stability(
-            attribute, perturb, outputs, samples, norm, eps, predict, batch_dims, chunk_size, False
+            attribute,
+            perturb,
+            outputs,
+            samples,
+            norm,
+            eps,
+            predict,
+            batch_dims,
+            chunk_size,
+            "outputs",
         ),
     )
 
@@ -209,7 +218,7 @@ def _stability(
     predict: Callable[..., Tensor] | None,
     batch_dims: int,
     chunk_size: ChunkSize,
-    relative: bool,
+    name: Literal["x", "representation", "outputs"],
 ) -> Measure:
     unit, least = check_norm(norm), check_number(eps, "eps", exclusive=True)
     if predict is not None:
@@ -218,14 +227,19 @@ def _stability(
     judge = None if predict is None else _on_copies(predict)
 
     def beside(args: tuple[Any, ...]) -> Callable[[Tree], Tree]:
-        over = floating if look is None else at_points(look, batch_dims, *args)
+        over = None if look is None else at_points(look, batch_dims, *args)
         classes = None if judge is None else at_points(judge, batch_dims, *args)
-        return lambda points: (floating(over(points)), classes and classes(points))
+
+        def seen_at(points: Tree) -> Tree:
+            found = points if over is None else over(points)
+            return floating(found, name), classes and classes(points)
+
+        return seen_at
 
     def share(here: Seen, there: Seen, dims: int) -> Tensor:
         (before, label), (after, found) = here.beside, there.beside
         moved = differences(after, before)
-        if relative:
+        if name != "outputs":
             moved = _relative(moved, before, least)
         changes = _relative(differences(there.found, here.found), here.found, least)
         result = norm_of(changes, dims, unit) / norm_of(moved, dims, unit).clamp_min(least)
