@@ -23,7 +23,7 @@ from attrib._taps import Place
 from attrib._transforms import compiling, concrete, differentiated_outside, transforming
 from attrib._tree import differentiable, leaves, tree_map
 from attrib._watching import Watch, check_floating
-from attrib.errors import AttribValueError
+from attrib.errors import AttribError, AttribValueError
 from attrib.gradient import grad_and_score
 from attrib.types import Score, Tree
 
@@ -110,12 +110,16 @@ class Sites:
             try:
                 slopes = grad_and_score(shifted)(still, x, *args)[0]
                 return values, tree_map(lambda g: g.squeeze(-1), slopes)
-            except AttribValueError as error:
-                if error.code == "score.independent":
-                    refuse_unused(self._watch.spots, self._watch.models)
+            except AttribError as error:
+                self.refuse_unused(error)
                 raise
 
         return call
+
+    def refuse_unused(self, error: AttribError) -> None:
+        """If a score was refused because it depends on nothing here, say of which sites."""
+        if error.code == "score.independent":
+            refuse_unused(self._watch.spots, self._watch.models)
 
     def weighted(self, f: Score) -> Callable[..., Tree]:
         """``call(x, *args)``: what the sites yield, times the derivative of the score by it, which

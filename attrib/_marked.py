@@ -127,21 +127,20 @@ def _at(model: nn.Module, name: str) -> nn.Module | None:
 
 def _hook(module: nn.Module, spot: Spot, thread: int | None = None) -> Any:
     """Mark what comes out of a module, or goes into it; in one thread alone, if told which."""
-    leaf = spot.site.leaf
-    path = () if leaf is None else leaf if isinstance(leaf, tuple) else (leaf,)
+    way = spot.site.way
 
     def elsewhere() -> bool:
         return thread is not None and thread != threading.get_ident()
 
     def after(module: nn.Module, args: Any, result: Any) -> Any:
-        return None if elsewhere() else _marked_at(result, path, spot)
+        return None if elsewhere() else _marked_at(result, way, spot)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: Any = None) -> Any:
         if elsewhere():
             return None
         if not kwargs:
-            return _marked_at(args, path, spot), {}
-        new = _marked_at({**dict(enumerate(args)), **kwargs}, path, spot)
+            return _marked_at(args, way, spot), {}
+        new = _marked_at({**dict(enumerate(args)), **kwargs}, way, spot)
         return tuple(new[i] for i in range(len(args))), {name: new[name] for name in kwargs}
 
     if spot.site.of == "output":
@@ -149,11 +148,11 @@ def _hook(module: nn.Module, spot: Spot, thread: int | None = None) -> Any:
     return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
-def _marked_at(value: Any, path: tuple[Key, ...], spot: Spot) -> Any:
+def _marked_at(value: Any, way: tuple[Key, ...], spot: Spot) -> Any:
     """The same structure, marked at one place."""
-    if not path:
+    if not way:
         return mark(spot.key, value)
-    key = path[0]
+    key = way[0]
     whole: Any = value
     part: Any = None
     with suppress(KeyError, IndexError, AttributeError, TypeError):
@@ -165,7 +164,7 @@ def _marked_at(value: Any, path: tuple[Key, ...], spot: Spot) -> Any:
             f"site: nothing at leaf {key!r} of {spot.site}, got {_listing(value)}",
             code="site.leaf",
         )
-    return _with(value, key, _marked_at(part, path[1:], spot))
+    return _with(value, key, _marked_at(part, way[1:], spot))
 
 
 def _with(value: Any, key: Key, part: Any) -> Any:

@@ -48,8 +48,8 @@ class Site:
             that takes time first; it is moved to the front.
 
     Raises:
-        AttribTypeError: If one of them is of another type.
-        AttribValueError: If `of` is unknown or `call` negative.
+        AttribTypeError: If `where`, `leaf` or `batch_dim` is of another type.
+        AttribValueError: If `of` is unknown, or `call` is no number from 0.
 
     Example:
         >>> import torch, attrib
@@ -76,12 +76,28 @@ class Site:
             raise AttribValueError(
                 f"site: of must be 'output' or 'input', got {self.of!r}", code="site.of"
             )
+        if not all(isinstance(key, (int, str)) for key in self.way):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AttribTypeError(
+                f"site: leaf must be a position, a key or a tuple of them, got {self.leaf!r}",
+                code="site.type",
+            )
+        if type(self.batch_dim) is not int:
+            raise AttribTypeError(
+                f"site: batch_dim must be an integer, got {self.batch_dim!r}", code="site.type"
+            )
         whole = isinstance(self.call, int) and not isinstance(self.call, bool)
         if not (self.call is None or self.call == "all" or (whole and self.call >= 0)):  # pyright: ignore[reportOperatorIssue]
             raise AttribValueError(
                 f"site: call must be a number from 0, 'all' or None, got {self.call!r}",
                 code="site.call",
             )
+
+    @property
+    def way(self) -> tuple[Key, ...]:
+        """The way to the leaf."""
+        if self.leaf is None:
+            return ()
+        return self.leaf if isinstance(self.leaf, tuple) else (self.leaf,)
 
     def __str__(self) -> str:
         where = repr(self.where) if isinstance(self.where, str) else type(self.where).__name__
@@ -112,7 +128,16 @@ class Spot:
 
     def batch_first(self, tensor: Tensor) -> Tensor:
         """What is shown of a tensor that passes."""
-        return tensor.movedim(self.site.batch_dim, 0) if self.site.batch_dim else tensor
+        place = self.site.batch_dim
+        if not place:
+            return tensor
+        if not -tensor.ndim <= place < tensor.ndim:
+            raise AttribValueError(
+                f"site: no dimension {place} for the examples, got {self.site} with shape "
+                f"{tuple(tensor.shape)}; choose another with Site(..., batch_dim=)",
+                code="site.batch",
+            )
+        return tensor.movedim(place, 0)
 
     def as_passed(self, tensor: Tensor) -> Tensor:
         """What passes where this is shown."""
@@ -196,13 +221,13 @@ def refuse_unused(spots: list[Spot], models: tuple[nn.Module, ...]) -> NoReturn:
 def _near(spot: Spot, models: tuple[nn.Module, ...], taps: list[str]) -> tuple[str, str]:
     """The name of a site, and a list of those near it."""
     modules = {name: part for model in models for name, part in _all_named(model).items()}
-    names = list(filter(None, modules))
     wanted = str(spot.site.where)
     if spot.module is not None:
         wanted = next((name for name, part in modules.items() if part is spot.module), "")
     taps = [name for name in taps if not name.startswith(_OF_MODULE)]
-    near = difflib.get_close_matches(wanted, names + taps, 5, 0.4) or (taps + names)[:5]
-    listing = ", ".join(repr(name) for name in near if name != wanted)
+    names = [name for name in (*taps, *modules) if name not in ("", wanted)]
+    near = difflib.get_close_matches(wanted, names, 5, 0.4) or names[:5]
+    listing = ", ".join(map(repr, near))
     return wanted, f"; near names: {listing}" if listing else ""
 
 

@@ -239,7 +239,6 @@ def neuron_conductance(
         def attribute(x: Tree, baseline: Any = 0, *args: Any) -> Tree:
             check_input(x)
             line = traverse(path, x, check_baseline(baseline, x))
-
             plain = not differentiated_outside()
 
             def slopes(alpha: Tensor) -> Tree:

@@ -19,7 +19,7 @@ from attrib._sites import Site, SiteLike
 from attrib._taps import tap
 from attrib._tree import differentiable, flatten, leaves, leaves_for, put, tree_map, unflatten
 from attrib._watching import check_floating
-from attrib.errors import AttribTypeError, AttribValueError
+from attrib.errors import AttribError, AttribValueError
 from attrib.scores import choosing, outputs_of
 from attrib.types import Attribute, Score, Tree
 
@@ -41,7 +41,8 @@ def activation(
 ) -> Callable[..., Tree]:
     """What a site yields, :math:`h(x)`.
 
-    The model is called as `attrib.target` calls it, and left once the site is reached.
+    The model is called as `attrib.target` calls it, and left where the site is passed, as soon as
+    it is known how often that happens.
 
     Args:
         model: Module or function; a score will do.
@@ -155,9 +156,7 @@ def split(f: Score, site: SiteLike) -> tuple[Callable[..., Tree], Score]:
         >>> tail(torch.zeros_like(head(x)), x).eq(model[2].bias[1]).all()
         tensor(True)
     """
-    check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    sites = Sites(f, site)
-    return sites.reading(apart=True), wrapped(sites.f, sites.tail)
+    return _parts(_sites(f, site))
 
 
 def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Attribute:
@@ -187,7 +186,8 @@ def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Att
         True
     """
     check_callable(method, "method", "pass a method such as attrib.saliency")
-    whole, tail = split(f, site)
+    sites = _sites(f, site)
+    whole, tail = _parts(sites)
     example = method(tail)
     role = baseline_of(example)
 
@@ -197,7 +197,8 @@ def layer(method: Callable[[Score], Attribute], f: Score, site: SiteLike) -> Att
         def applied(h: Tree, x: Tree, *data: Any) -> Tree:
             try:
                 return method(_given(tail, x))(h, *data)
-            except AttribTypeError as error:
+            except AttribError as error:
+                sites.refuse_unused(error)
                 if error.code == "x.dtype":
                     check_floating(h)
                 raise
@@ -244,8 +245,7 @@ def activation_and_gradient(f: Score, site: SiteLike) -> Callable[..., tuple[Tre
         >>> activation_and_gradient(f, "0")(torch.tensor([[-1.0, 2.0]]))
         (tensor([[0., 2.]]), tensor([[0., 4.]]))
     """
-    check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
-    sites = Sites(f, site)
+    sites = _sites(f, site)
     return inherit(sites.f, sites.gradients)
 
 
@@ -283,6 +283,16 @@ def gradient_x_activation(f: Score, site: SiteLike) -> Attribute:
         return attribute
 
     return inherit(both, method)
+
+
+def _sites(f: Score, site: SiteLike) -> Sites:
+    check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
+    return Sites(f, site)
+
+
+def _parts(sites: Sites) -> tuple[Callable[..., Tree], Score]:
+    """What is before and what is behind."""
+    return sites.reading(apart=True), wrapped(sites.f, sites.tail)
 
 
 def _with_rows_of(tail: Score, head: Callable[..., Tree]) -> Callable[..., Tree]:

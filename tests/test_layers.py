@@ -988,7 +988,8 @@ def test_a_dead_branch_is_refused_by_name(recording: bool) -> None:
             self.dead(x)
             return self.last(self.deaf(x))
 
-    f, x = attrib.target(Dead().eval(), 1), torch.randn(2, 3)
+    model, x = Dead().eval(), torch.randn(2, 3)
+    f = attrib.target(model, 1)
     with torch.set_grad_enabled(recording):
         for attribute in (
             attrib.layer(attrib.saliency, f, "dead"),
@@ -1000,6 +1001,12 @@ def test_a_dead_branch_is_refused_by_name(recording: bool) -> None:
             with pytest.raises(attrib.AttribError, match=r"'dead'.*near names: 'deaf'") as error:
                 attribute(x)
             assert error.value.code == "site.unused"
+    with pytest.raises(attrib.AttribError, match="'Linear'; the model does not use") as error:
+        attrib.layer(attrib.saliency, lambda x: model(x)[..., 1], model.dead)(x)
+    assert error.value.code == "site.unused"
+    model.last.register_forward_hook(lambda *_: None)  # which must be shown numbers
+    with pytest.raises(attrib.AttribError, match=r"'dead'.*near names: 'deaf'"):
+        attrib.layer(attrib.saliency, f, "dead")(x)
 
 
 def test_calls_behind_each_other_are_refused_together() -> None:
@@ -1020,7 +1027,8 @@ def test_calls_behind_each_other_are_refused_together() -> None:
         ([], "site.type", "at least one"),
         ("secnd", "site.unknown", "near names: 'second'"),
         (nn.ReLU(), "site.unreached", "never reached"),
-        ("unused", "site.unreached", "'unused', a Linear"),
+        ("unused", "site.unreached", "'unused', a Linear.*near names"),
+        (Site("second", batch_dim=9), "site.batch", "no dimension 9"),
         (Site("second", leaf="x"), "site.leaf", "nothing at leaf 'x'"),
         (Site("secnd", of="input"), "site.unknown", "near names"),
     ],
@@ -1038,6 +1046,9 @@ def test_options_of_a_site_are_checked() -> None:
         ({"of": "inside"}, "site.of"),
         ({"call": -1}, "site.call"),
         ({"call": 1.0}, "site.call"),
+        ({"leaf": 1.5}, "site.type"),
+        ({"leaf": ("h", None)}, "site.type"),
+        ({"batch_dim": 1.0}, "site.type"),
     ):
         with pytest.raises(attrib.AttribError) as error:
             Site("x", **options)

@@ -1406,7 +1406,7 @@ def _independent(m: Method) -> Refused:
         "conductance",
         "conductance gauss-legendre",
     )
-    if m.name in by_site or weighs_maps(m) or m.name == "guided_grad_cam":
+    if m.name in by_site or weighs_maps(m) or m.name.startswith(("layer ", "guided_grad_cam")):
         return _UNUSED
     # The score is evaluated beforehand.
     return replace(_UNUSED, calls=2 * ONCE) if in_a_row(m) else _INDEPENDENT
@@ -1756,7 +1756,7 @@ add(
     "sites",
     "without an effect",
     tapped(lambda net, x: net(x + 0 * len(attrib.tap("h", x)))[..., 1]),
-    lambda m: _INDEPENDENT if m.name.startswith("layer ") else _UNUSED,
+    _UNUSED,
     lambda m: takes_site(m) and not evaluates(m),
 )
 add(
