@@ -307,7 +307,7 @@ def _check_range(position: int | Tensor, size: int) -> None:
 
 
 def moody_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
-    """The modules of a model that do something else in train mode, by name."""
+    """The modules of a model that may mix examples or be random, by name."""
     if not isinstance(model, nn.Module):
         return []
     named: Any = model.named_modules
@@ -315,9 +315,18 @@ def moody_modules(model: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
 
 
 def check_mode(modules: list[tuple[str, nn.Module]], stochastic: bool) -> None:
-    """Refuse modules in train mode where that makes examples interact, or the score random."""
+    """Refuse modules that make examples interact, or the score random: mostly in train mode."""
     for name, module in modules:
-        if compiling() or not module.training:
+        if compiling():
+            continue
+        if _mixes(module) and getattr(module, "running_mean", None) is None:
+            raise AttribValueError(
+                f"model: module {name!r} has no statistics of its own, got {type(module).__name__} "
+                "that takes those of the batch, also in evaluation, so examples interact; give it "
+                "running statistics (track_running_stats=True), or another kind of norm",
+                code="model.statistics",
+            )
+        if not module.training:
             continue
         if _mixes(module):
             cause, remedy = "examples interact and its statistics would change", ""

@@ -87,7 +87,7 @@ SHAPLEY: dict[str, Method] = {
     "kernel, 5 samples a feature": lambda **o: kernel_shap(f, samples=5 * PLAYERS, **o),
     "kernel, 16 samples a feature": lambda **o: kernel_shap(f, **o),
     "kernel by its weights": lambda **o: kernel_shap(f, samples=60, sampling="kernel", **o),
-    "unbiased kernel": lambda **o: unbiased_kernel_shap(f, samples=100, **o),
+    "unbiased kernel": lambda **o: unbiased_kernel_shap(f, samples=60, **o),
     "blocks": lambda **o: svarm(f, samples=40, **o),
 }
 OTHERS: dict[str, tuple[Method, Callable[[], Tensor]]] = {
@@ -160,9 +160,9 @@ def test_intervals_cover_the_map_of_rise() -> None:
     g = lambda x: torch.sin((weights * x).sum((-3, -2, -1)))
     x = torch.ones(6, 2, 8, 7, dtype=torch.float64)
     # The truth has an error a tenth of theirs.
-    truth = rise(g, samples=20_000, chunk_size=500, cells=(3, 2), generator=seeded(99))(x)
+    truth = rise(g, samples=4_000, chunk_size=500, cells=(3, 2), generator=seeded(99))(x)
     found = [
-        rise(g, samples=200, cells=(3, 2), reduce=attrib.estimate, generator=seeded(seed))(x)
+        rise(g, samples=40, cells=(3, 2), reduce=attrib.estimate, generator=seeded(seed))(x)
         for seed in range(60)
     ]
     check(found, truth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import attrib
+from attrib import games
 from attrib.games import game, patches, slic, superpixels, tokens, windows, words
 
 
@@ -250,6 +252,13 @@ def test_groups_that_do_not_fit_are_refused(groups: object, code: str) -> None:
     assert "got" in str(refusal.value)
 
 
+def test_examples_without_features_are_refused() -> None:
+    for x in (torch.ones(2, 0), {"a": torch.ones(2, 0), "b": torch.ones(2, 3, 0)}):
+        with pytest.raises(attrib.AttribError, match="x: no feature, got") as refusal:
+            game(lambda x: torch.zeros(2), x)
+        assert refusal.value.code == "groups.empty"
+
+
 def test_windows_must_be_structured_like_x() -> None:
     pair = (torch.ones(1, 2), torch.ones(1, 2))
     for wrong in (windows(((1,),)), windows(((1,), (1,)), ((1,),))):
@@ -287,3 +296,38 @@ def test_ids_without_numbers_are_refused() -> None:
     with pytest.raises(attrib.AttribError, match=r"torch\.vmap") as refusal:
         torch.vmap(attribute)(torch.tensor([[0, 1]]))
     assert refusal.value.code == "groups.traced"
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: games.patches(torch.zeros(1, 3, 4, 4), 2), "size"),
+        (lambda: games.words(torch.zeros(1, 3).long(), 5), "word_ids"),
+        (lambda: games.words(torch.zeros(1, 3).long(), None), "word_ids"),
+        (lambda: games.tokens(torch.zeros(1, 3).long(), mask=3), "mask"),
+        (lambda: games.superpixels("a"), "segmentation"),
+        (lambda: games.rise(lambda x: x.sum((1, 2, 3)), cells=3), "cells"),
+        (lambda: games.owen_values(lambda x: x.sum(-1), unions=3), "unions"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_name(call: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name}: ") as refusal:
+        call()
+    assert isinstance(refusal.value, attrib.AttribError)
+    assert refusal.value.code == f"{name}.type"
+
+
+def test_a_set_of_baselines_without_rows_is_refused() -> None:
+    x = torch.ones(2, 5)
+    with pytest.raises(ValueError, match="single numbers") as refusal:
+        games.shapley_values(lambda x: x.sum(-1), interventional=True)(x, torch.zeros(5))
+    assert isinstance(refusal.value, attrib.AttribError)
+    assert refusal.value.code == "baselines.shape"
+
+
+def test_masks_that_fade_need_numbers_and_places() -> None:
+    method = games.rise(lambda x: x.float().sum((1, 2)), cells=(2, 2))
+    for x, code in [(torch.ones(1, 4, 4).long(), "x.dtype"), (torch.ones(1, 4, 0), "cells.length")]:
+        with pytest.raises(attrib.AttribError) as refusal:
+            method(x)
+        assert refusal.value.code == code

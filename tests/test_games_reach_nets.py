@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,7 +21,7 @@ from reach import follow_always
 
 CHANNELS = 3
 KINDS = ["conv", "depthwise", "max", "mean", "adaptive", "act", "frame"]
-KINDS += ["residual", "dense", "squeeze", "reused"]
+KINDS += ["residual", "dense", "squeeze", "reused", "attention"]
 
 
 class Layer(NamedTuple):
@@ -106,9 +107,17 @@ class Network(nn.Module):
         if layer.kind == "dense":
             both = torch.cat([x.relu(), part(x)], 1)
             return both[:, ::2] if layer.stride == 1 else both[:, :CHANNELS] + both[:, CHANNELS:]
+        if layer.kind == "attention":
+            return x + _attended(x, x, x)
         if layer.kind == "squeeze":
             return x * part(x) if layer.stride == 1 else x * x.mean((-1,), keepdim=True)
         return self.same(self.norm(x)) if layer.kind == "reused" else part(x)
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Every pixel sees all pixels."""
+    q, k, v = (part.flatten(2).mT for part in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v).mT.reshape(value.shape)
 
 
 def _like(kind: Any, dims: int) -> Any:
@@ -155,3 +164,41 @@ def test_any_network_is_as_if_everything_were_evaluated(
 def _values(v: Game) -> Tensor:
     """Of everybody, and of everybody but one."""
     return torch.cat([values for _, values in v.over(all_but_one(v.players, v.device))])
+
+
+class _Heads(nn.Module):
+    """Multi-head attention over all pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2).mT
+        return self.heads(pixels, pixels, pixels, need_weights=False)[0].mT.reshape(x.shape)
+
+
+class _Scaled(nn.Module):
+    """The same by the function, of one head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.Conv2d(32, 96, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _attended(*self.parts(x).chunk(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("mix", "followed"), [(_Heads, False), (_Scaled, False), (nn.Identity, True)]
+)
+def test_what_sees_all_pixels_is_evaluated_plainly(
+    mix: Callable[[], nn.Module], followed: bool
+) -> None:
+    torch.manual_seed(3)
+    first = (nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), mix(), nn.Conv2d(32, 32, 3, padding=1))
+    model = nn.Sequential(*first, nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(2048, 2))
+    with torch.no_grad():
+        x = torch.randn(1, 3, 32, 32)
+        v = games.game(attrib.target(model.eval(), 1), x, groups=games.windows((4, 4), 4))
+        assert (incremental(v) is not v) == followed

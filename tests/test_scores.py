@@ -320,7 +320,6 @@ def test_no_targets_and_fractions_of_targets_are_refused() -> None:
 
 TRAINING = {
     "batch norm": nn.BatchNorm1d(3),
-    "batch norm without statistics": nn.BatchNorm1d(3, track_running_stats=False),
     "dropout": nn.Dropout(0.5),
     "random relu": nn.RReLU(),
 }
@@ -334,6 +333,18 @@ def test_a_model_in_train_mode_whose_score_depends_on_it_is_refused(name: str) -
     assert isinstance(refusal.value, attrib.AttribError)
     assert refusal.value.code == "model.training"
     attrib.saliency(attrib.target(model.eval(), 0))(X)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_norm_without_statistics_mixes_examples_and_is_refused(training: bool) -> None:
+    norm = nn.BatchNorm1d(3, track_running_stats=False)
+    model = nn.Sequential(nn.Linear(3, 3), norm).train(training)
+    with pytest.raises(ValueError, match="module '1' has no statistics") as refusal:
+        attrib.saliency(attrib.target(model, 0))(X)
+    assert isinstance(refusal.value, attrib.AttribError)
+    assert refusal.value.code == "model.statistics"
+    alone = nn.Sequential(nn.InstanceNorm1d(3), nn.Flatten(), nn.Linear(9, 3)).eval()
+    attrib.saliency(attrib.target(alone, 0))(X[..., None].expand(-1, 3, 3))
 
 
 def test_a_model_in_train_mode_whose_score_does_not_care_is_accepted() -> None:

@@ -104,7 +104,7 @@ def covers_of(groups: Groups, x: Tree, batch_dims: int) -> tuple[int, list[Cover
     parts = leaves(x)
     groups = partition(groups)
     if groups is None:
-        return _entries(parts, batch_dims)
+        return _entries(x, batch_dims)
     if isinstance(groups, Windows):
         return _grids(groups, x, batch_dims)
     given = leaves_for(x, groups.ids)
@@ -141,13 +141,18 @@ def _present(masks: list[Tensor]) -> Tensor:
     return present[present >= 0]
 
 
-def _entries(parts: list[Any], batch_dims: int) -> tuple[int, list[Cover | None]]:
+def _entries(x: Tree, batch_dims: int) -> tuple[int, list[Cover | None]]:
     covers: list[Cover | None] = []
     players = 0
-    for part in parts:
+    for part in leaves(x):
         shape = () if part is None else tuple(part.shape[batch_dims:])
         covers.append(None if part is None else Entries(players, shape))
         players += 0 if part is None else math.prod(shape)
+    if players == 0:
+        raise AttribValueError(
+            f"x: no feature, got shape {describe(x)}; nothing is there that could be hidden",
+            code="groups.empty",
+        )
     return players, covers
 
 

@@ -241,6 +241,8 @@ def game(
     full = score(copied(x), *args)
     _check_batch(full, x)
     full, broken = check_values(full)
+    if interventional:
+        _check_rows(baseline, x, full.ndim)
     players, covers = covers_of(groups, x, full.ndim)
 
     def single(x: Tree, *args: Any) -> Tensor:
@@ -338,6 +340,18 @@ def _rows(baselines: Any, x: Tree) -> Tree:
         return stack.to(row.dtype).reshape(len(stack), *(1 for _ in range(missing)), *row.shape)
 
     return unflatten(spec, [aligned(*each) for each in zip(dtypes, given, parts, strict=True)])
+
+
+def _check_rows(baselines: Any, x: Tree, batch_dims: int) -> None:
+    """Refuse what is one example, whose entries would each be a row, with the dimension missing."""
+    stacks = zip(leaves_for(x, baselines) or [], leaves(x), strict=True)
+    if any(isinstance(b, Tensor) and b.ndim == 1 and a.ndim > batch_dims for b, a in stacks):
+        raise AttribValueError(
+            "baselines: with interventional=True rows of features, got single numbers "
+            f"({describe(baselines)}); expected leaves (count, *feature), e.g. baseline[None] for "
+            "one row",
+            code="baselines.shape",
+        )
 
 
 def _with_rows(points: Points, baselines: Tree) -> Points:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attrib._checks import check_count, check_input, check_number
-from attrib.errors import AttribValueError
+from attrib._checks import check_count, check_input, check_number, check_several
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games._players import Groups, Windows, check_ids
 
 __all__ = ["Groups", "patches", "slic", "superpixels", "tokens", "windows", "words"]
@@ -65,7 +65,7 @@ def patches(x: Tensor, size: Sequence[int]) -> Tensor:
                 [2, 2, 2, 3, 3]])
     """
     check_input(x, gradients=False)
-    steps = [check_count(step, "size") for step in size]
+    steps = [check_count(step, "size") for step in check_several(size, "size")]
     if len(steps) > x.ndim or not steps:
         raise AttribValueError(
             f"size: one number for each of the last dimensions, got {len(steps)} numbers for x of "
@@ -96,7 +96,10 @@ def superpixels(segmentation: Any) -> Tensor:
         >>> superpixels(torch.tensor([[0, 0, 7], [0, 7, 7]])).shape
         torch.Size([1, 2, 3])
     """
-    ids = torch.as_tensor(segmentation)
+    try:
+        ids = torch.as_tensor(segmentation)
+    except (TypeError, ValueError):
+        ids = segmentation  # refused below
     check_ids(ids, "segmentation", "label every pixel with the number of its region")
     if ids.ndim < 2:
         raise AttribValueError(
@@ -162,7 +165,7 @@ def tokens(x: Tensor, *, mask: Tensor | None = None) -> Tensor:
         one for embeddings.
 
     Raises:
-        AttribValueError: If the mask does not fit.
+        AttribError: If the mask is no tensor or does not fit.
 
     Example:
         >>> import torch
@@ -173,6 +176,12 @@ def tokens(x: Tensor, *, mask: Tensor | None = None) -> Tensor:
     length = _length(x)
     ids = torch.arange(length, device=x.device)
     if mask is not None:
+        if not isinstance(mask, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AttribTypeError(
+                f"mask: must be a tensor, got {type(mask).__name__}; pass the attention mask of "
+                "the tokenizer",
+                code="mask.type",
+            )
         if mask.ndim == 0 or mask.shape[-1] != length:
             raise AttribValueError(
                 f"mask: one entry for each of the {length} tokens, got shape {tuple(mask.shape)}",
@@ -204,8 +213,9 @@ def words(x: Tensor, word_ids: Sequence[Any]) -> Tensor:
         tensor([-1,  0,  0,  1, -1])
     """
     length = _length(x)
-    batch = any(isinstance(entry, (list, tuple)) for entry in word_ids)
-    rows = [list(row) for row in word_ids] if batch else [list(word_ids)]
+    given = check_several(word_ids, "word_ids")
+    batch = any(isinstance(entry, (list, tuple)) for entry in given)
+    rows = [check_several(row, "word_ids") for row in given] if batch else [given]
     if any(len(row) != length for row in rows):
         raise AttribValueError(
             f"word_ids: one entry for each of the {length} tokens, got lists of length "

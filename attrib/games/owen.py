@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from attrib._checks import check_choice, describe
+from attrib._checks import check_choice, check_several, describe
 from attrib._map import ChunkSize, slices
 from attrib._transforms import compiling
 from attrib.errors import AttribTypeError, AttribValueError
@@ -142,7 +142,7 @@ def _check_players(v: Game, players: int) -> None:
 
 def _levels(unions: Any) -> list[Tensor]:
     """The union of each player at every level from coarse to fine; the last are the players."""
-    given: list[Any] = [unions] if isinstance(unions, Tensor) else list(unions)
+    given: list[Any] = [unions] if isinstance(unions, Tensor) else check_several(unions, "unions")
     for level in given:
         if not isinstance(level, Tensor) or level.is_floating_point() or level.is_complex():
             kind = str(level.dtype) if isinstance(level, Tensor) else type(level).__name__

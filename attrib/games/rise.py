@@ -15,12 +15,13 @@ from attrib._checks import (
     check_count,
     check_input,
     check_number,
+    check_several,
     check_values,
     describe,
 )
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
 from attrib._tree import differentiable, leaves, tree_map
-from attrib.errors import AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games._coalitions import random_rows
 from attrib.games._folding import check_stopping, folded, shifted, wide
 from attrib.gradient import score_of
@@ -89,7 +90,7 @@ def rise(
     check_callable(f, "f", "pass a score, e.g. attrib.prob(model, 3)")
     check_stopping(samples, reduce, tol)
     check_number(probability, "probability", most=1.0, exclusive=True)
-    grid = tuple(check_count(cell, "cells") for cell in cells)
+    grid = tuple(check_count(cell, "cells") for cell in check_several(cells, "cells"))
     if len(grid) not in _MODES:
         raise AttribValueError(
             f"cells: must hold one to three numbers, got {len(grid)}; one for each of the last "
@@ -133,10 +134,16 @@ def rise(
 
 def _size(x: Tree, dims: int) -> tuple[int, ...]:
     """The last dimensions, which all leaves that can fade share."""
-    check_input(x)
+    check_input(x, gradients=False)
     parts = [leaf for leaf in leaves(x) if differentiable(leaf)]
+    if not parts:
+        raise AttribTypeError(
+            f"x: must be floating-point, got {describe(x)}; masks fade what they hide. Hide whole "
+            "features, e.g. with attrib.feature_ablation, or go by embeddings",
+            code="x.dtype",
+        )
     sizes = {tuple(part.shape[-dims:]) for part in parts}
-    if len(sizes) != 1 or any(part.ndim < dims for part in parts):
+    if len(sizes) != 1 or any(part.ndim < dims or 0 in part.shape[-dims:] for part in parts):
         raise AttribValueError(
             f"cells: one number for each of the last dimensions that all leaves of x share, got "
             f"{dims} for x of shape {' and '.join(str(tuple(p.shape)) for p in parts)}",
