@@ -221,8 +221,11 @@ class Sites:
         def differentiate(spot: Spot, place: Place, tensor: Tensor) -> Tensor:
             values.add(spot, place, (tensor if attached else tensor.detach()).clone())
             if tensor.is_floating_point() and spot.wants(place.call):
-                # What leads to the first site takes no part in the backward pass.
-                if not (found and tensor.requires_grad):
+                if found and tensor.requires_grad:
+                    # A variable of its own: the same tensor may pass other sites too.
+                    tensor = tensor.view_as(tensor)
+                else:
+                    # What leads to the first site takes no part in the backward pass.
                     tensor = tensor.detach().requires_grad_()
                 found.append(tensor)
                 variables.add(spot, place, tensor)

@@ -6,13 +6,15 @@ then fail. ``python tests/mutation.py [word ...]`` runs those whose name contain
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,8 @@ TESTS_FAILED = 1
 """The exit status of pytest when it could run and a test failed; a broken import gives another."""
 
 _ANOTHER_COPY = 100
+_REPORT = "report.txt"
+_SERVE = "--serve"
 
 
 class Mutant(NamedTuple):
@@ -1185,12 +1189,11 @@ def judge(mutant: Mutant) -> Verdict:
 
 
 def judge_all(mutants: Sequence[Mutant]) -> list[Verdict]:
-    """Several mutants side by side, and first that their tests pass without a fault."""
+    """Several mutants, and first that their tests pass without a fault."""
     status, report = run_tests(sorted({mutant.tests for mutant in mutants}))
     if status != 0:
         raise RuntimeError(f"the tests fail without any fault:\n{report}")
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as workers:
-        return list(workers.map(judge, mutants))
+    return [judge(mutant) for mutant in mutants]
 
 
 def run_tests(tests: Sequence[str], mutant: Mutant | None = None) -> tuple[int, str]:
@@ -1200,29 +1203,57 @@ def run_tests(tests: Sequence[str], mutant: Mutant | None = None) -> tuple[int, 
         copy_to(root)
         if mutant is not None:
             apply(mutant, root)
-        # Its children have imported torch already, which takes as long as most of the tests.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["einops", "hypothesis", "pytest", "torch._dynamo"])
-        process = context.Process(target=_run_in, args=(root, tests))
-        process.start()
-        process.join()
-        report = (root / "report.txt").read_text(encoding="utf-8", errors="replace")
-    return process.exitcode or 0, report[-4000:]
+        status = _ask(root, tests)
+        report = (root / _REPORT).read_text(encoding="utf-8", errors="replace")
+    return status, f"exit status {status}\n{report[-4000:]}"
 
 
-def _run_in(root: Path, tests: Sequence[str]) -> None:
+def _ask(root: Path, tests: Sequence[str]) -> int:
+    """The exit status of pytest in a child of a process of ours."""
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    server.stdin.write(json.dumps([str(root), *tests]) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, __file__, _SERVE],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _serve() -> None:
+    """Answer with the exit status of pytest, of children that need not import torch again."""
+    for name in ("einops", "hypothesis", "torch._dynamo"):
+        import_module(name)
+    for line in sys.stdin:
+        root, *tests = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os._exit(_run_in(Path(root), tests))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _run_in(root: Path, tests: Sequence[str]) -> int:
     os.chdir(root)
-    mine = {str(ROOT), str(ROOT / "tests")}
-    sys.path[:] = [str(root), *(path for path in sys.path if path not in mine)]
-    report = os.open("report.txt", os.O_WRONLY | os.O_CREAT)
+    os.environ["PYTHONPATH"] = str(root)
+    sys.path[:] = [str(root), *(p for p in sys.path if p not in (str(ROOT), str(ROOT / "tests")))]
+    report = os.open(_REPORT, os.O_WRONLY | os.O_CREAT)
     os.dup2(report, 1)
     os.dup2(report, 2)
     flags = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow"]
     # Hypothesis has been imported before its plugin.
     flags += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    status = pytest.main([*flags, *tests])
-    attrib = sys.modules["attrib"]
-    sys.exit(status if Path(str(attrib.__file__)).is_relative_to(root) else _ANOTHER_COPY)
+    status = int(pytest.main([*flags, *tests]))
+    sys.stdout.flush()
+    origin = Path(str(sys.modules["attrib"].__file__))
+    return status if origin.is_relative_to(root) else _ANOTHER_COPY
 
 
 def copy_to(root: Path) -> None:
@@ -1261,4 +1292,4 @@ def _main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    sys.exit(_serve() if sys.argv[1:] == [_SERVE] else _main(sys.argv[1:]))

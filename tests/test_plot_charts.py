@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from io import BytesIO
 from typing import Any
 
@@ -37,14 +36,6 @@ def test_a_long_series_needs_few_artists(mode: Any) -> None:
     drawn = [a for axes in figure.axes for a in (*axes.lines, *axes.images, *axes.collections)]
     assert len(drawn) <= 12
     assert not any(axes.patches for axes in figure.axes)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_long_series_is_rendered_in_two_seconds(mode: Any) -> None:
-    attr = np.random.default_rng(0).standard_normal((6, 3000))
-    start = time.process_time()
-    plot.timeseries(attr, attr, mode=mode).savefig(BytesIO(), format="png")
-    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize("mode", MODES)
