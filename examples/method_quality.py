@@ -91,7 +91,7 @@ def columns(f: Any, embeddings: Tensor) -> dict[str, Callable[[Any], Any]]:
             a,
             attrib.perturb.uniform(SIZE, generator=torch.Generator().manual_seed(1)),
             samples=MOVES,
-            chunk_size=1,  # torch.vmap, which lifts functions of one's own, has no rule for attention
+            chunk_size=1,  # functions of one's own are else lifted by vmap: slow for attention
         ),
     }
 
