@@ -254,6 +254,27 @@ def test_the_cost_of_what_would_be_asked_is_told(session: Session) -> None:
     assert refused["field"] == "steps"
 
 
+@pytest.mark.parametrize("design", ["antithetic", "independent", "stratified"])
+def test_the_cost_of_random_orders_is_what_they_evaluate(design: Any) -> None:
+    seen: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return torch.stack([x.sum(1), x.prod(1)], 1)
+
+    study = insights.Study(
+        models=model,
+        data=[(torch.rand(6), 0)],
+        features={"row": insights.tabular(list("abcdef"))},
+        classes=["sum", "product"],
+    )
+    args = {"samples": 6, "design": design}
+    found = asked(Session(study), "cost", method="shapley_sampling", args=args)
+    seen.clear()
+    attrib.shapley_sampling(attrib.batched(lambda x: model(x)[:, 0]), **args)(torch.rand(1, 6))
+    assert found["passes"] == sum(seen)
+
+
 @pytest.mark.parametrize("name", ["images", "text", "table", "series", "array", "regression"])
 def test_every_method_runs_wherever_it_claims_to(name: str) -> None:
     study = getattr(insights_studies, name)

@@ -176,7 +176,8 @@ def _each(args: Mapping[str, Any], players: int) -> float:
 
 
 def _orders(args: Mapping[str, Any], players: int) -> float:
-    return float(args["samples"] * players)
+    drawn = {"antithetic": 2, "stratified": players}.get(args.get("design", ""), 1)
+    return float(args["samples"] * drawn * (players - 1) + 3)
 
 
 def _all_or_samples(args: Mapping[str, Any], players: int) -> float:
@@ -185,8 +186,7 @@ def _all_or_samples(args: Mapping[str, Any], players: int) -> float:
 
 
 def _union_orders(args: Mapping[str, Any], players: int) -> float:
-    samples = args.get("samples")
-    return float(samples * players) if samples else 2.0 ** min(players, 60)
+    return _orders(args, players) if args.get("samples") else 2.0 ** min(players, 60)
 
 
 def _regression(args: Mapping[str, Any], players: int) -> float:

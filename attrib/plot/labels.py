@@ -27,13 +27,14 @@ def aligned(value: float, limit: float) -> str:
     """A number with its sign, and as many decimals as others up to the limit.
 
     Example:
-        >>> aligned(0.5, 1.4), aligned(-0.0123, 1.4), aligned(3.0, 250.0)
-        ('+0.50', '−0.01', '+3')
+        >>> aligned(0.5, 1.4), aligned(-0.0123, 1.4), aligned(3.0, 250.0), aligned(1e38, 1e38)
+        ('+0.50', '−0.01', '+3', '+1.0e+38')
     """
     if not math.isfinite(value):
         return plain(value)
     places = round(2 - math.log10(limit)) if limit > 0 else 0
-    text = f"{value:+.1e}" if places > 5 else f"{value:+.{max(places, 0)}f}"
+    written = places > 5 or abs(value) >= 1e6
+    text = f"{value:+.1e}" if written else f"{value:+.{max(places, 0)}f}"
     return text.replace("-", MINUS) if float(text) else text[1:]
 
 

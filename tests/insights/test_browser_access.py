@@ -117,6 +117,18 @@ def test_without_a_token_nothing_is_shown(
         assert "shapes" not in page.content()
 
 
+def test_what_has_the_focus_is_not_under_the_bar(visit: Callable[..., Any]) -> None:
+    page = visit("images")
+    ready(page, 6)
+    page.set_viewport_size({"width": 1280, "height": 600})
+    for key in ("j", "j", "j", "k", "k", "Shift+Tab", "Shift+Tab"):
+        page.keyboard.press(key)
+        below = """() => document.activeElement.getBoundingClientRect().top
+            - document.querySelector(".controls").getBoundingClientRect().bottom"""
+        if page.evaluate("() => Boolean(document.activeElement.closest('.card'))"):
+            assert page.evaluate(below) >= -1, key
+
+
 def test_the_keyboard_does_everything(visit: Callable[..., Any]) -> None:
     page = visit("images")
     ready(page, 6)

@@ -40,7 +40,7 @@ def test_first_view_is_small_and_complete(
     page.on("requestfinished", weigh)
     page.goto(served("images").url)
     ready(page, 6)
-    expect(page).to_have_title("attrib Insights")
+    expect(page).to_have_title(insights_studies.images.name)
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
     expect(page.get_by_role("main")).to_have_count(1)
     expect(page.locator(".card")).to_have_count(6)

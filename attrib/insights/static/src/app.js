@@ -162,6 +162,13 @@ function run(element, { client, host, signal, frame, config }) {
     if (asked.ignored.length) notify(T.ignored(asked.ignored.join(", ")));
   });
   listenToKeys(app, host.kind === "widget" ? element : document, signal);
+  if (host.kind === "page") document.title = config.study.name;
+  // What gets the focus is not to lie under the bar that stays at the top.
+  const bar = new ResizeObserver(([{ target }]) =>
+    element.style.setProperty("--bar", `${/** @type {any} */ (target).offsetHeight}px`),
+  );
+  bar.observe(app.controls.el);
+  signal.addEventListener("abort", () => bar.disconnect());
   signal.addEventListener("abort", () => screen?.dispose());
 
   function show() {
