@@ -476,8 +476,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a site cut off from those before it",
         "_inside.py",
-        "if not (found and tensor.requires_grad):",
-        "if True:",
+        "if found and tensor.requires_grad:",
+        "if False:",
         LAYERS + "::test_sites_behind_each_other_get_their_whole_derivatives",
     ),
     Mutant(
