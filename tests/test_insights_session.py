@@ -269,7 +269,9 @@ def test_the_cost_of_random_orders_is_what_they_evaluate(design: Any) -> None:
         classes=["sum", "product"],
     )
     args = {"samples": 6, "design": design}
-    found = asked(Session(study), "cost", method="shapley_sampling", args=args)
+    session = Session(study)
+    found = asked(session, "cost", method="shapley_sampling", args=args)
+    session.close()
     seen.clear()
     attrib.shapley_sampling(attrib.batched(lambda x: model(x)[:, 0]), **args)(torch.rand(1, 6))
     assert found["passes"] == sum(seen)
