@@ -231,6 +231,7 @@ def test_attrib_and_insights_import_neither_server_nor_widget() -> None:
 
 def test_the_widget_speaks_the_same_protocol() -> None:
     pytest.importorskip("anywidget")
+    before = workers()
     widget = insights.widget(insights_studies.images)
     sent: list[Any] = []
     widget.send = lambda header, buffers: sent.append((header, buffers))
@@ -244,4 +245,4 @@ def test_the_widget_speaks_the_same_protocol() -> None:
     widget._handle_custom_msg("nonsense", [])
     assert eventually(lambda: sent[-1][0].get("kind") == "protocol")
     widget.close()
-    assert workers() == []
+    assert workers() == before
