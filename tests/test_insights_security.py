@@ -12,13 +12,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
+import torch
+
+import attrib
 import insights_studies
 from attrib import insights
 from attrib.insights import app
@@ -448,6 +453,32 @@ def test_a_computation_ends_after_its_time() -> None:
         error = ask(running.port, type="attribute", sample=0, method="slow").messages[-1]
     assert error["kind"] == "limit"
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell")
+def test_a_computation_ends_when_it_has_too_much_memory() -> None:
+    kept: list[Any] = []
+
+    def hoarding(f: Any, *, steps: int = 8) -> Any:
+        def hoard(x: Any, *args: Any) -> Any:
+            kept.append(torch.ones(2**24))  # 64 MiB
+            return f(x, *args)
+
+        return attrib.integrated_gradients(hoard, steps=steps, chunk_size=1)
+
+    study = replace(insights_studies.images, methods={"hoarding": hoarding})
+    try:
+        for mebibytes, kind in ((200, "error"), (2000, "result")):
+            kept.clear()
+            limits = insights.Limits(memory_bytes=mebibytes * 2**20)
+            with serving(study, limits=limits) as running:
+                body = {"type": "attribute", "sample": 0, "method": "hoarding"}
+                told = ask(running.port, **body).messages[-1]
+            assert told["type"] == kind, told
+            assert kind == "result" or told["kind"] == "limit"
+        assert len(kept) >= 8
+    finally:
+        kept.clear()
 
 
 def test_a_request_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextvars
 import itertools
 import logging
+import mmap
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,8 @@ from attrib.insights.protocol import Failure
 __all__ = ["Job", "Listener", "Workers"]
 
 _LOG = logging.getLogger("attrib.insights")
+
+_PROCESS = Path("/proc/self/statm")
 
 RANKS = {"click": 0, "visible": 1, "idle": 2}
 
@@ -69,6 +73,8 @@ class Workers:
         threads: How many jobs run at once.
         waiting: How many jobs of one client may wait; eight times as many in all.
         seconds: The longest time for a job.
+        memory: By how many bytes the process may grow from the start of a job on, seen between two
+            chunks, where the system tells (Linux). Jobs that run at once are counted together.
         failed: From an exception to a terminal message.
     """
 
@@ -77,9 +83,11 @@ class Workers:
         threads: int,
         waiting: int,
         seconds: float,
+        memory: float,
         failed: Callable[[BaseException], dict[str, Any]],
     ) -> None:
         self._limit, self._seconds, self._failed = waiting, seconds, failed
+        self._memory = memory
         self._jobs: dict[Any, Job] = {}
         self._running: list[Job] = []
         self._served: dict[str, int] = {}
@@ -200,7 +208,7 @@ class Workers:
         self._served = {name: turn for name, turn in self._served.items() if name in clients}
 
     def _run(self, job: Job) -> dict[str, Any]:
-        job.started = time.monotonic()
+        job.started, begun = time.monotonic(), _resident()
         last = [-1.0]
 
         def watch(done: int, total: int) -> None:
@@ -210,6 +218,9 @@ class Workers:
                 raise Cancelled
             if spent > self._seconds:
                 raise Failure("limit", f"stopped after {self._seconds:g} seconds")
+            if _resident() - begun > self._memory:
+                needed = f"stopped at {self._memory / 2**30:.2g} GiB of memory"
+                raise Failure("limit", needed, hint="lower the chunk size, or choose fewer steps")
             if now - last[0] < 0.05 and done < total:
                 return
             last[0] = now
@@ -240,6 +251,14 @@ class Workers:
         for one, place in told:
             message = {"done": 0, "total": 0, "eta": None, "phase": "queue"}
             _send(one, {"type": "progress", **message, "waiting": place + ahead})
+
+
+def _resident() -> int:
+    """The memory that this process has, in bytes; always 0 where the system does not tell."""
+    try:
+        return int(_PROCESS.read_text().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 def _send(listener: Listener, message: dict[str, Any]) -> None:

@@ -65,7 +65,11 @@ def overview(
             attributed = _attributions(results)
             tell({**told, **attributed, "type": "partial", "done": False})
     notices = [
-        {"kind": "info", "message": f"{count} samples: {message}", "feature": None}
+        {
+            "kind": "info",
+            "message": f"{count} sample{'s' * (count > 1)}: {message}",
+            "feature": None,
+        }
         for message, count in failures.items()
     ]
     done = {**told, **_attributions(results), "notices": notices}
@@ -78,7 +82,7 @@ def _predictions(bench: Workbench, model: str, computed: int) -> dict[str, Any]:
     judged = [one for one in known if one.correct is not None]
     correct = sum(bool(one.correct) for one in judged)
     return {
-        "computed": computed,
+        "computed": len(known),
         "accuracy": correct / len(judged) if judged else None,
         "confusion": _confusion(bench, judged) if judged else None,
         "per_class": _per_class(bench, judged),

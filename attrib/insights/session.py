@@ -56,7 +56,9 @@ class Session:
         self._bench = Workbench(study, limits or Limits())
         self._debug = debug
         chosen = self._bench.limits
-        self.workers = Workers(chosen.workers, chosen.waiting, chosen.seconds, self._failed)
+        self.workers = Workers(
+            chosen.workers, chosen.waiting, chosen.seconds, chosen.memory_bytes, self._failed
+        )
         self._runs: dict[str, Callable[[dict[str, Any], Emit], dict[str, Any]]] = {
             "init": self._init,
             "query": self._query,

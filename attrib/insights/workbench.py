@@ -34,6 +34,8 @@ class Limits:
     Args:
         passes: Evaluations of a model for one attribution.
         seconds: For one computation.
+        memory_bytes: By how much the process may grow during one, looked at between two chunks
+            (on Linux).
         workers: Computations at once, in threads. A page has one at a time, and a brief one beside
             it: with two, a long computation of one page does not hold up another.
         waiting: Computations of one page that may wait for their turn.
@@ -43,6 +45,7 @@ class Limits:
 
     passes: float = 200_000
     seconds: float = 600
+    memory_bytes: float = 4 * 2**30
     workers: int = 2
     waiting: int = 8
     cache_bytes: int = 256 * 2**20
