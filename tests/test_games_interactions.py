@@ -257,6 +257,7 @@ def test_a_matrix_has_features_alone_on_its_diagonal() -> None:
         (lambda: interactions(torch.sum, samples=60, tol=-1.0), "tol.range"),
         (lambda: interactions(lambda x: x.sum(-1), samples=41)(torch.ones(6)), "samples.few"),
         (lambda: interactions(lambda x: x.sum(-1))(torch.ones(17)), "groups.many"),
+        (lambda: pairwise(torch.ones(3)), "found.type"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make: Any, code: str) -> None:

@@ -244,6 +244,12 @@ def test_rise_takes_sequences_images_and_volumes(space: Any, batch: Any, chunk_s
         (lambda: lime(bent, penalty="elastic"), "penalty.unknown"),
         (lambda: lime(bent, similarity=0.25), "similarity.type"),
         (lambda: lime(bent, similarity=lambda z: z)(X), "similarity.shape"),
+        (lambda: lime(bent, similarity=lambda z: 0.5 - z[:, 0].float())(X), "similarity.negative"),
+        (
+            lambda: lime(bent, similarity=lambda z: z.sum(1) * torch.nan)(X),
+            "similarity.negative",
+        ),
+        (lambda: lime(bent, similarity=lambda z: torch.zeros(len(z)))(X), "similarity.zero"),
         (lambda: lime(bent, reduce=attrib.variance), "reduce.unknown"),
         (lambda: lime(bent, penalty="lasso", reduce=attrib.estimate), "reduce.unknown"),
         (lambda: exponential_kernel(0), "width.range"),

@@ -27,24 +27,35 @@ ENVIRONMENT = {
 }
 
 
+# What runs in the background ignores the keyboard, and so does all that it starts.
+HEEDING = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('attrib.insights', run_name='__main__', alter_sys=True)"
+)
+
+
 def test_a_study_is_served_until_the_keyboard_says_stop() -> None:
-    running = subprocess.Popen(
-        [sys.executable, "-m", "attrib.insights", "insights_studies:table", "--token", TOKEN],
+    with subprocess.Popen(
+        [sys.executable, "-c", HEEDING, "insights_studies:table", "--token", TOKEN],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert running.stdout is not None
-    line = running.stdout.readline()
-    found = re.fullmatch(rf"insights_studies:table: http://127.0.0.1:(\d+)/#token={TOKEN}\n", line)
-    assert found is not None
-    port = int(found[1])
-    reply = http(port, request(port, body={"type": "init"}))
-    assert reply.messages[-1]["study"]["name"] == "ward"
-    assert running.stdout.readline() == "Open an address in the browser; Ctrl+C ends.\n"
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=20)
+    ) as running:
+        try:
+            assert running.stdout is not None
+            line = running.stdout.readline()
+            address = rf"insights_studies:table: http://127.0.0.1:(\d+)/#token={TOKEN}\n"
+            found = re.fullmatch(address, line)
+            assert found is not None
+            port = int(found[1])
+            reply = http(port, request(port, body={"type": "init"}))
+            assert reply.messages[-1]["study"]["name"] == "ward"
+            assert running.stdout.readline() == "Open an address in the browser; Ctrl+C ends.\n"
+            running.send_signal(signal.SIGINT)
+            _, errors = running.communicate(timeout=20)
+        finally:
+            running.kill()
     assert running.returncode == 0
     assert errors == ""
 

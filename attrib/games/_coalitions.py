@@ -23,7 +23,7 @@ but those of nobody and everybody, or as many as there are."""
 
 # Random numbers drawn at once: rows come in blocks of a fixed size, so that they do not depend on
 # how many are asked for together.
-_BLOCK = 2**11
+_BLOCK = 2**9
 
 # Sizes that count so much less than one sample are left out.
 _NEGLIGIBLE = 1e-6

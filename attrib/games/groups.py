@@ -33,6 +33,10 @@ def windows(window: Any, strides: Any = 1) -> Windows:
     Returns:
         The ``groups`` of a game or a method.
 
+    Raises:
+        AttribError: By the game, if the sizes or steps are not positive integers or do not fit
+            ``x``.
+
     Example:
         >>> import torch
         >>> from attrib.games import game, windows
@@ -128,6 +132,11 @@ def slic(x: Tensor, *, segments: int = 50, compactness: float = 10.0) -> Tensor:
     References:
         Achanta, Shaji, Smith, Lucchi, Fua & Suesstrunk (2012),
         https://doi.org/10.1109/TPAMI.2012.120
+
+    Example:
+        >>> import torch
+        >>> slic(torch.rand(1, 3, 16, 16), segments=4).shape
+        torch.Size([1, 1, 16, 16])
     """
     check_input(x, gradients=False)
     check_count(segments, "segments")

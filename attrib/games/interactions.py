@@ -13,7 +13,7 @@ from torch import Tensor
 from attrib._checks import check_callable, check_choice, check_count, check_number, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks, slices
 from attrib._transforms import constant
-from attrib.errors import AttribValueError
+from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games._coalitions import all_coalitions
 from attrib.games._folding import contracted, product, wide
 from attrib.games._indices import INDICES, Table, coefficients
@@ -175,6 +175,9 @@ def pairwise(found: Interactions) -> Tensor:
     Returns:
         ``(*batch, features, features)``.
 
+    Raises:
+        AttribTypeError: If they are something else.
+
     Example:
         >>> import torch
         >>> f = lambda x: 2 * x[..., 0] + 3 * x[..., 0] * x[..., 1]
@@ -182,6 +185,12 @@ def pairwise(found: Interactions) -> Tensor:
         tensor([[[3.5000, 3.0000],
                  [3.0000, 1.5000]]])
     """
+    if not isinstance(found, Interactions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise AttribTypeError(
+            f"found: must be interactions, got {describe(found)}; pass what "
+            "attrib.interactions(f)(x) returned",
+            code="found.type",
+        )
     values: Tensor = found.values.value if isinstance(found.values, Estimate) else found.values
     few = found.members.sum(-1) <= 2
     members = found.members[few].to(torch.long)

@@ -128,7 +128,7 @@ def contributions(v: Game, ranks: Ranks, design: str) -> Draws:
     size = orders * inside
     ends: list[Tensor] = []
 
-    joined = torch.arange(inside, 0, -1, device=v.device)[:, None]
+    joined = torch.arange(1, players, device=v.device)[:, None]
 
     def take(begin: int, end: int) -> Tensor:
         first, base = begin // inside, begin // size
@@ -172,8 +172,7 @@ def _added(
     empty, full = ends
     walks = wide(values).reshape(draws, orders, size // orders, *v.batch)
     edge = (draws, orders, 1, *v.batch)
-    falling = torch.cat([full.expand(edge), walks, empty.expand(edge)], 2).movedim(2, -1)
-    added = falling[..., :-1] - falling[..., 1:]
-    # A player leaves after as many coalitions as it is in.
-    places = coalitions.reshape(draws, orders, -1, *(1 for _ in v.batch), players).sum(2)
-    return added.gather(-1, places.expand(added.shape)).sum(1) / orders
+    rising = torch.cat([empty.expand(edge), walks, full.expand(edge)], 2).diff(dim=2)
+    # A player joins after as many coalitions as it is not in.
+    places = (~coalitions).reshape(draws, orders, -1, *(1 for _ in v.batch), players).sum(2)
+    return rising.movedim(2, -1).gather(-1, places.expand(draws, orders, *v.batch, players)).mean(1)

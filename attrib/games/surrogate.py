@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attrib._checks import check_callable, check_choice, check_number, describe
 from attrib._map import ChunkSize, Points
-from attrib._transforms import concrete
+from attrib._transforms import concrete, numbers
 from attrib.errors import AttribValueError
 from attrib.games._attribution import attribution
 from attrib.games._coalitions import random_rows
@@ -208,6 +208,13 @@ def _weights(kernel: Similarity, coalitions: Tensor, like: Tensor) -> Tensor:
             f"{describe(coalitions)}; weigh the rows",
             code="similarity.shape",
         )
+    negative = numbers(~(found >= 0))
+    if negative is not None and bool(negative.any()):
+        raise AttribValueError(
+            "similarity: must not be negative or NaN, got weights from "
+            f"{float(found.min())} to {float(found.max())}; they are how much coalitions count",
+            code="similarity.negative",
+        )
     return found.to(like.dtype)
 
 
@@ -226,6 +233,13 @@ def _moments(v: Game, points: Points, kernel: Similarity) -> _Moments:
 
     gram, cross = total(sums())
     weight = gram[-1, -1]
+    nothing = numbers(weight == 0)
+    if nothing is not None and bool(nothing.any()):
+        raise AttribValueError(
+            "similarity: zero for all coalitions that were drawn, got nothing to fit; choose a "
+            "wider kernel or more samples",
+            code="similarity.zero",
+        )
     centre = gram[-1, :-1] / weight
     level = cross[..., -1:] / weight
     return _Moments(
