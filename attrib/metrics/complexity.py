@@ -43,7 +43,8 @@ def sparseness(attribute: Attribute | None = None, *, batch_dims: int = 1) -> Me
 
     References:
         Chalasani, Chen, Chowdhury, Jha & Wu (2020), "Gini index",
-        https://arxiv.org/abs/1810.06583; Hurley & Rickard (2009), https://arxiv.org/abs/0811.4706
+        https://arxiv.org/abs/1810.06583; Hurley & Rickard (2009), table I,
+        https://arxiv.org/abs/0811.4706
 
     Example:
         >>> import torch

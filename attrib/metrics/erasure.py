@@ -193,7 +193,7 @@ def average_drop(f: Score, attribute: Attribute | None = None) -> Measure:
         AttribError: As for `attrib.metrics.completeness`.
 
     References:
-        Chattopadhay, Sarkar, Howlader & Balasubramanian (2018), "average drop %",
+        Chattopadhay, Sarkar, Howlader & Balasubramanian (2018), section 4.1, "average drop %",
         https://arxiv.org/abs/1710.11063
 
     Example:
@@ -223,8 +223,8 @@ def average_increase(f: Score, attribute: Attribute | None = None) -> Measure:
         AttribError: As for `average_drop`.
 
     References:
-        Chattopadhay, Sarkar, Howlader & Balasubramanian (2018), "% increase in confidence",
-        https://arxiv.org/abs/1710.11063
+        Chattopadhay, Sarkar, Howlader & Balasubramanian (2018), section 4.1, "% increase in
+        confidence", https://arxiv.org/abs/1710.11063
 
     Example:
         >>> import torch

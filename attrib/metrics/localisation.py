@@ -81,7 +81,8 @@ def relevance_mass(attribute: Attribute | None = None, *, batch_dims: int = 1) -
         AttribError: As for `pointing_game`.
 
     References:
-        Arras, Osman & Samek (2022), "relevance mass accuracy", https://arxiv.org/abs/2003.07258
+        Arras, Osman & Samek (2022), section 3.5, equations 1 and 2, "relevance mass accuracy",
+        https://arxiv.org/abs/2003.07258
 
     Example:
         >>> import torch
@@ -111,7 +112,8 @@ def relevance_rank(attribute: Attribute | None = None, *, batch_dims: int = 1) -
         AttribError: As for `pointing_game`.
 
     References:
-        Arras, Osman & Samek (2022), "relevance rank accuracy", https://arxiv.org/abs/2003.07258
+        Arras, Osman & Samek (2022), section 3.5, equations 3 and 4, "relevance rank accuracy",
+        https://arxiv.org/abs/2003.07258
 
     Example:
         >>> import torch
@@ -181,8 +183,8 @@ def iou(
         AttribError: As for `pointing_game`.
 
     References:
-        Zhou, Khosla, Lapedriza, Oliva & Torralba (2016), for regions above a share of the maximum,
-        https://arxiv.org/abs/1512.04150
+        Zhou, Khosla, Lapedriza, Oliva & Torralba (2016), section 3, for regions above a share of
+        the maximum, https://arxiv.org/abs/1512.04150
 
     Example:
         >>> import torch

@@ -52,8 +52,8 @@ def agreement(
         AttribError: If an argument is not what it should be.
 
     References:
-        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018), "data randomization test",
-        https://arxiv.org/abs/1810.03292
+        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018), section 4, "data randomization
+        test", https://arxiv.org/abs/1810.03292
 
     Example:
         >>> import torch, attrib
@@ -122,8 +122,8 @@ def parameter_randomisation(
         AttribError: If an argument is not what it should be.
 
     References:
-        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018), "model parameter randomization
-        test", https://arxiv.org/abs/1810.03292
+        Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim (2018), sections 3.1 (cascading) and 3.2
+        (independent), "model parameter randomization test", https://arxiv.org/abs/1810.03292
 
     Example:
         >>> import torch, attrib

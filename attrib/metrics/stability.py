@@ -65,7 +65,7 @@ def relative_input_stability(
         AttribError: As for `attrib.metrics.max_sensitivity`.
 
     References:
-        Agarwal et al. (2022), section 3.3, https://arxiv.org/abs/2203.06877
+        Agarwal et al. (2022), section 3.3, equation 2, https://arxiv.org/abs/2203.06877
 
     Example:
         >>> import torch, attrib
@@ -118,7 +118,7 @@ def relative_representation_stability(
         AttribError: As for `attrib.metrics.max_sensitivity`.
 
     References:
-        Agarwal et al. (2022), section 3.3, https://arxiv.org/abs/2203.06877
+        Agarwal et al. (2022), section 3.3, equation 3, https://arxiv.org/abs/2203.06877
 
     Example:
         >>> import torch, attrib
@@ -182,7 +182,7 @@ def relative_output_stability(
         AttribError: As for `attrib.metrics.max_sensitivity`.
 
     References:
-        Agarwal et al. (2022), section 3.3, https://arxiv.org/abs/2203.06877
+        Agarwal et al. (2022), section 3.3, equation 5, https://arxiv.org/abs/2203.06877
 
     Example:
         >>> import torch, attrib
