@@ -15,7 +15,6 @@ from attrib._checks import check_callable, check_finite, check_input, check_scor
 from attrib._transforms import (
     compiling,
     depends,
-    differentiated_outside,
     only_mapped,
     transforming,
     vjp,
@@ -186,9 +185,7 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
             together = partial(_several, scores_at, values)
             score, *gradients = _for_each(together, choice.position)
         else:
-            # A rule costs little in plain autograd, and much in torch.func.
-            plain = not (transforming() if flow is not None else differentiated_outside())
-            compute = _by_autograd if plain else _by_transform
+            compute = _by_transform if transforming() else _by_autograd
             score, *gradients = compute(score_at, values)
             gradients = check_finite(gradients, score)
         return unflatten(spec, put([None] * len(parts), places, gradients)), score

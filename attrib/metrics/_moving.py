@@ -120,5 +120,7 @@ def _after(x: Tree, points: Points) -> Points:
     return Points(points.total + 1, take)
 
 
-def _some(seen: Any, which: Any) -> Any:
-    return tree_map(lambda leaf: leaf[which], seen)
+def _some(seen: Seen, which: Any) -> Seen:
+    found = [part[which] for part in seen.found]
+    beside = None if seen.beside is None else tree_map(lambda leaf: leaf[which], seen.beside)
+    return Seen(found, beside)
