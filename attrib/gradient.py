@@ -318,9 +318,9 @@ def _by_transform(
         if any(words in str(error) for words in _BEYOND_TRANSFORMS):
             add_note(
                 error,
-                "attrib records this gradient with torch.func, which takes no full backward hooks, "
-                "no checkpointing, no packed sequences, and no autograd.Function without "
-                "setup_context; under torch.no_grad() gradient methods do without torch.func",
+                "inside of a transform attrib takes this gradient with torch.func, which takes no full "
+                "backward hooks, no checkpointing, no packed sequences, and no autograd.Function "
+                "without setup_context; outside of any transform gradient methods do without",
             )
         raise
     # Recorded only when gradients are enabled, unlike in torch.func.grad: under torch.no_grad

@@ -285,15 +285,20 @@ class _OldFunction(torch.autograd.Function):
         return 2 * x * g
 
 
-def test_without_recording_anything_goes_that_autograd_can() -> None:
+@pytest.mark.parametrize("recording", [False, True])
+def test_outside_of_transforms_anything_goes_that_autograd_can(recording: bool) -> None:
     checkpointed = lambda x: torch.utils.checkpoint.checkpoint(
         lambda x: x.square().sum(-1), x, use_reentrant=False
     )
     hooked = nn.Linear(3, 1).double()
     hooked.register_full_backward_hook(lambda module, given, found: None)
-    with torch.no_grad():
-        found = attrib.saliency(lambda x: _OldFunction.apply(x).sum(-1))(X)
+    x = X.clone().requires_grad_(recording)
+    with torch.set_grad_enabled(recording):
+        found = attrib.saliency(lambda x: _OldFunction.apply(x).sum(-1))(x)
         torch.testing.assert_close(found, 2 * X)
+        if recording:
+            (second,) = torch.autograd.grad(found.sum(), x)
+            torch.testing.assert_close(second, torch.full_like(X, 2.0))
         torch.testing.assert_close(attrib.saliency(checkpointed)(X), 2 * X)
         found = attrib.saliency(attrib.target(hooked))(X)
         torch.testing.assert_close(found, hooked.weight.expand_as(X))

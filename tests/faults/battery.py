@@ -21,6 +21,9 @@ from .methods import Method, Problem
 
 LONGEST_MESSAGE = 400
 
+# What torch imports for a transform, the first time, changes the filters of warnings.
+torch.vmap(torch.func.grad(torch.sin))(torch.ones(2))
+
 
 @dataclass(frozen=True)
 class Refused:

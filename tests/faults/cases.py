@@ -130,6 +130,11 @@ def attends(m: Method) -> bool:
     return m.name in ("attention_rollout", "gradient_rollout")
 
 
+def over_targets(m: Method) -> bool:
+    """Methods that map over targets, by a transform if gradients are recorded."""
+    return m.name.startswith("per_target")
+
+
 def in_a_row(m: Method) -> bool:
     """Methods whose rows join all features of x, for which the score is evaluated beforehand."""
     return attends(m) or m.name.startswith("edge_")
@@ -1556,15 +1561,22 @@ for _kind in ("backward", "backward pre"):
         f"full {_kind}-hook",
         lambda kind=_kind: changed(model=_hooked(kind)),
         like(plain),
-        is_not(*TWICE),
+        lambda m: m.name not in TWICE and not over_targets(m),
+    )
+    add(
+        "model",
+        f"full {_kind}-hook, many targets",
+        lambda kind=_kind: changed(model=_hooked(kind)),
+        like(plain),
+        over_targets,
         modes=(False,),
     )
 add(
     "model",
-    "full backward hook, recording gradients",
+    "full backward hook, many targets, recording gradients",
     lambda: changed(model=_hooked("backward")),
-    lambda m: like(plain) if by_rules(m) else Raises(RuntimeError, "hook|setup_context"),
-    uses_gradients,
+    Raises(RuntimeError, "hook|setup_context"),
+    over_targets,
     modes=(True,),
 )
 add(
@@ -1573,9 +1585,17 @@ add(
     lambda: changed(model=models.Checkpointed(use_reentrant=False)),
     # Evaluated again without the rules, it saves other tensors.
     lambda m: Raises(RuntimeError, "checkpoint") if compares(m) or propagates(m) else like(plain),
-    is_not(*TWICE),
-    modes=(False,),
+    lambda m: m.name not in TWICE and not (over_targets(m) and uses_gradients(m)),
     # What torch imports to tell of it, the first time.
+    ignore=frozenset({"warning filters"}),
+)
+add(
+    "model",
+    "checkpointing, many targets",
+    lambda: changed(model=models.Checkpointed(use_reentrant=False)),
+    like(plain),
+    over_targets,
+    modes=(False,),
     ignore=frozenset({"warning filters"}),
 )
 add(

@@ -77,5 +77,5 @@ class Followed:
     def _piece(self, chunk: Chunk, reach: Reach, source: Known, patch: Patch | None) -> Tensor:
         if patch is not None and same(patch.boxes, reach.wanted):
             return patch.tensor
-        first = source.first(chunk)
-        return cut(source, reach.wanted, first, patch=patch, fill=self.fill)
+        own = source.examples(chunk)
+        return cut(source, reach.wanted, own, patch=patch, fill=self.fill)

@@ -50,7 +50,7 @@ def hidden_patch(
     """
     spans = spans_of(kept, known.tensor)
     boxes = boxed(spans, known.space)
-    present = cut(known, boxes, known.first(chunk))
+    present = cut(known, boxes, known.examples(chunk))
     dims = known.tensor.ndim
     mask, other = (_cropped(part, dims, boxes, chunk) for part in (kept, baseline))
     found = torch.where(mask, present, other)
@@ -71,5 +71,4 @@ def _cropped(tensor: Tensor, dims: int, boxes: Sequence[Boxes], chunk: Chunk) ->
         box if length > 1 else Boxes(nowhere, 1)
         for box, length in zip(boxes, known.space, strict=True)
     ]
-    cells = int(np.prod(known.space))
-    return cut(known, own, (of_window + of_example) * cells)
+    return cut(known, own, of_window + of_example)

@@ -49,10 +49,17 @@ class Known:
         """The channels of each position as a row."""
         return _as_rows(self.tensor)
 
-    def first(self, chunk: Chunk) -> Positions:
-        """In which of these rows each example begins, ``(1, examples)``."""
-        own = np.arange(chunk.examples) * (len(self.tensor) > 1)
-        return (own * math.prod(self.space))[None]
+    def examples(self, chunk: Chunk) -> Positions:
+        """Which of its rows belongs to each example, ``(1, examples)``."""
+        return (np.arange(chunk.examples) * (len(self.tensor) > 1))[None]
+
+    def beyond(self, margins: Sequence[tuple[int, int]], fill: float) -> Tensor:
+        """The rows of positions, and of so many around them that are filled."""
+        if not any(before or after for before, after in margins):
+            return self.rows
+        rows = _from_rows(self.rows, self.space, self.tensor.ndim)
+        around = [side for margin in reversed(margins) for side in margin]
+        return _as_rows(torch.nn.functional.pad(rows, around, value=fill))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +85,7 @@ def space_of(tensor: Tensor) -> tuple[int, ...]:
 def cut(
     known: Known,
     boxes: Sequence[Boxes],
-    first: Positions,
+    own: Positions,
     *,
     patch: Patch | None = None,
     fill: float = 0.0,
@@ -88,22 +95,29 @@ def cut(
     Args:
         known: The tensor.
         boxes: Along each dimension of space.
-        first: In which of its rows each example begins, ``(windows or 1, examples)``.
+        own: Which of its rows belongs to each example, ``(windows or 1, examples)``.
         patch: What is changed.
         fill: What is outside of the tensor.
 
     Returns:
         ``(windows * examples, ..., *sizes)``.
     """
-    cells, outside = _cells(boxes, known.space)
-    places = first[:, :, None] + cells[:, None]
-    found = known.rows.index_select(0, numbered(places))
-    if outside.any():
-        beyond = np.broadcast_to(outside[:, None], places.shape).ravel().nonzero()[0]
-        found = found.index_fill_(0, numbered(beyond), fill)
+    margins = [
+        (max(0, -int(box.start.min())), max(0, int(box.start.max()) + box.size - length))
+        for box, length in zip(boxes, known.space, strict=True)
+    ]
+    rows = known.beyond(margins, fill).contiguous()
+    space = [length + sum(margin) for length, margin in zip(known.space, margins, strict=True)]
+    starts = [box.start + before for box, (before, _) in zip(boxes, margins, strict=True)]
     sizes = [box.size for box in boxes]
+    # What is in a row of the last dimension lies together in memory.
+    lines = [Boxes(*each) for each in zip(starts, [*sizes[:-1], 1], strict=True)]
+    places = own[:, :, None] * math.prod(space) + _cells(lines, space)[0][:, None]
+    channels, length = rows.shape[1], sizes[-1]
+    runs = rows.as_strided((len(rows) - length + 1, length * channels), (channels, 1))
+    found = runs.index_select(0, numbered(places)).reshape(-1, channels)
     if patch is not None:
-        found = _put(found, patch, [box.start for box in boxes], sizes, places.shape[1])
+        found = _put(found, patch, [box.start for box in boxes], sizes, own.shape[1])
     return _from_rows(found, sizes, known.tensor.ndim)
 
 

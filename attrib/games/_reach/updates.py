@@ -47,7 +47,7 @@ def update(call: Call, origin: Value) -> Callable[[Chunk, list[Any]], list[Tenso
 
     def run(chunk: Chunk, inputs: list[Any]) -> list[Tensor]:
         patch: Patch = inputs[0]
-        before = cut(origin.known, patch.boxes, origin.known.first(chunk))
+        before = cut(origin.known, patch.boxes, origin.known.examples(chunk))
         change = (patch.tensor.to(wide) - before).reshape(*chunk, -1)
         places = _in_a_row(patch, origin.known)
         moved = columns.index_select(0, numbered(places)).unflatten(0, places.shape)
