@@ -318,8 +318,8 @@ def _by_transform(
         if any(words in str(error) for words in _BEYOND_TRANSFORMS):
             add_note(
                 error,
-                "inside of a transform attrib takes this gradient with torch.func, which takes no full "
-                "backward hooks, no checkpointing, no packed sequences, and no autograd.Function "
+                "inside of a transform attrib takes this gradient with torch.func, which takes no "
+                "full backward hooks, no checkpointing, no packed sequences, no autograd.Function "
                 "without setup_context; outside of any transform gradient methods do without",
             )
         raise
