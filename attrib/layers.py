@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -299,7 +298,7 @@ def _with_rows_of(tail: Score, head: Callable[..., Tree]) -> Callable[..., Tree]
     """The part before a site, for the examples that the part behind it is for."""
     if not (isinstance(tail, Batched) and isinstance(head, Batched)):
         return head
-    return replace(head, rows=Rows(tail.rows.tensors))
+    return head.on(Rows(tail.rows.tensors))
 
 
 def _given(tail: Score, x: Tree) -> Score:

@@ -129,7 +129,7 @@ def _inherit(
         ids = None if rows is carried else _of_examples(groups.ids, repeated, x)
         if ids is None:
             return plain(x, *args, **named)
-        mine = replace(score, rows=Rows(rows.tensors[:own], rows.length))
+        mine = score.on(Rows(rows.tensors[:own], rows.length))
         return method(mine, replace(groups, ids=ids))(x, *args, **named)
 
     return Batched(function, carried, like=plain)
