@@ -110,12 +110,14 @@ class Plain:
 
     Attributes:
         variables: What only we differentiate by.
+        changed: Whether a gradient was changed somewhere, by whatever a rule reaches.
     """
 
     def __init__(self, light: bool) -> None:
         self.light = light
         self.pulling = False
         self.variables: list[Tensor] = []
+        self.changed = False
 
     def frozen(self, tensor: Tensor) -> Tensor:
         """See `Carrier`."""
@@ -142,6 +144,7 @@ class Plain:
         self, value: Tensor, surrogate: Tensor | None, by: Backward, *residuals: Tensor
     ) -> Tensor:
         function: Any = _ByPass
+        self.changed = True
         return function.apply(self, value, surrogate, by.change, *residuals)
 
 

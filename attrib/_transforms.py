@@ -81,7 +81,7 @@ def numbers(tensor: Tensor) -> Tensor | None:
 def differentiated_outside() -> bool:
     """Whether somebody outside may ask for derivatives of what is computed here.
 
-    If not, a plain `torch.autograd.grad` gives the gradient with less overhead than `torch.func`.
+    If not, one pass without a graph of its own is enough.
     """
     return transforming() or torch.is_grad_enabled()
 

@@ -31,8 +31,9 @@ def grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
 
     What `torch.func.grad_and_value` is to one example, this is to a batch: examples do not
     interact, so one backward pass of ones serves them all. Derivatives of any order are exact, with
-    respect to ``x``, to ``args`` and to what `f` closes over; under `torch.no_grad` nothing is
-    recorded for them.
+    respect to ``x``, to ``args`` and to what `f` closes over, as far as torch differentiates what
+    `f` does (for it, the gradient of a function marked as ``once_differentiable`` is a constant);
+    under `torch.no_grad` nothing is recorded for them.
 
     Args:
         f: Score.
@@ -201,6 +202,9 @@ def _by_autograd(
     with torch.enable_grad():
         variables = tuple(_variable(value, carrier) for value in values)
         score = score_at(variables, carrier)
+    if not (carrier.light or carrier.changed):
+        # Of a frozen model nobody can ask for more.
+        carrier.light = _closed([score], [*variables, *carrier.variables])
     found = [score, *_pull_back(score, variables, carrier)]
     alone = carrier.light or _closed(found, [*variables, *carrier.variables])
     return [tensor.detach() for tensor in found] if alone else found
@@ -227,9 +231,27 @@ def _closed(results: list[Tensor], variables: list[Tensor]) -> bool:
 
 def _variable(value: Tensor, carrier: Plain) -> Tensor:
     value = _normal(value)
-    if carrier.light or not value.requires_grad:
-        return value.detach().requires_grad_()
-    return value.view_as(value)
+    if value.requires_grad and not carrier.light:
+        return value.view_as(value)
+    variable = value.detach().requires_grad_()
+    if carrier.light:
+        return variable
+    # It stays in the graph of the attribution: what comes back to it then is of no use to anybody.
+    carrier.variables.append(variable)
+    function: Any = _Start
+    return function.apply(variable)
+
+
+class _Start(torch.autograd.Function):
+    """A variable of ours, to which no derivative of the attribution comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, variable: Tensor) -> Tensor:
+        return variable.view_as(variable)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        return None
 
 
 def _several(
@@ -320,7 +342,8 @@ def _by_transform(
                 error,
                 "inside of a transform attrib takes this gradient with torch.func, which takes no "
                 "full backward hooks, no checkpointing, no packed sequences, no autograd.Function "
-                "without setup_context; outside of any transform gradient methods do without",
+                "without setup_context; outside of any transform gradient methods do without, of a "
+                "score made by attrib.target or attrib.batched",
             )
         raise
     # Recorded only when gradients are enabled, unlike in torch.func.grad: under torch.no_grad

@@ -235,6 +235,14 @@ def test_rise_takes_sequences_images_and_volumes(space: Any, batch: Any, chunk_s
 # Refusals.
 
 
+def _weighed(*weights: float) -> Tensor:
+    def explained(weight: Tensor) -> Tensor:
+        same = lambda z: torch.ones(len(z)) * weight
+        return lime(bent, samples=20, similarity=same, generator=seeded())(X)
+
+    return torch.vmap(explained, randomness="same")(torch.tensor(weights))
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [
@@ -244,11 +252,15 @@ def test_rise_takes_sequences_images_and_volumes(space: Any, batch: Any, chunk_s
         (lambda: lime(bent, penalty="elastic"), "penalty.unknown"),
         (lambda: lime(bent, similarity=0.25), "similarity.type"),
         (lambda: lime(bent, similarity=lambda z: z)(X), "similarity.shape"),
-        (lambda: lime(bent, similarity=lambda z: 0.5 - z[:, 0].float())(X), "similarity.negative"),
+        (lambda: lime(bent, similarity=lambda z: z.sum(1) * 1j)(X), "similarity.shape"),
+        (lambda: lime(bent, similarity=lambda z: 0.5 - z[:, 0].float())(X), "similarity.range"),
+        (lambda: lime(bent, similarity=lambda z: z.sum(1) * torch.nan)(X), "similarity.range"),
+        (lambda: lime(bent, similarity=lambda z: z.sum(1) + torch.inf)(X), "similarity.range"),
         (
-            lambda: lime(bent, similarity=lambda z: z.sum(1) * torch.nan)(X),
-            "similarity.negative",
+            lambda: _weighed(1.0, -1.0),
+            "similarity.range",
         ),
+        (lambda: _weighed(1.0, 0.0), "similarity.zero"),
         (lambda: lime(bent, similarity=lambda z: torch.zeros(len(z)))(X), "similarity.zero"),
         (lambda: lime(bent, reduce=attrib.variance), "reduce.unknown"),
         (lambda: lime(bent, penalty="lasso", reduce=attrib.estimate), "reduce.unknown"),

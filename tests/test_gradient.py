@@ -304,6 +304,50 @@ def test_outside_of_transforms_anything_goes_that_autograd_can(recording: bool) 
         torch.testing.assert_close(found, hooked.weight.expand_as(X))
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        attrib.saliency,
+        lambda f: attrib.integrated_gradients(f, steps=2),
+        attrib.deep_lift,
+        attrib.lrp,
+    ],
+    ids=["saliency", "integrated_gradients", "deep_lift", "lrp"],
+)
+def test_no_derivative_comes_back_to_a_variable_of_ours(method: Any) -> None:
+    """With `create_graph` it would be held in a circle that nobody can break."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).double()
+    found = method(attrib.target(net))(X)
+    waiting: list[Any] = [found.grad_fn]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [after for after, _ in node.next_functions]
+    variables = [node.variable for node in seen if hasattr(node, "variable")]
+    assert len(variables) > 2
+    found.square().sum().backward()
+    own = [v for v in variables if all(v is not p for p in net.parameters())]
+    assert [v.grad for v in own] == [None] * len(own)
+    assert net[0].weight.grad is not None
+    net.zero_grad()
+
+
+def test_of_a_frozen_model_no_graph_is_made() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double().requires_grad_(False)
+    saved: list[Tensor] = []
+    pack = lambda tensor: saved.append(tensor) or tensor
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        found = attrib.saliency(attrib.target(net))(X)
+        with torch.no_grad():
+            recorded = len(saved)
+            saved.clear()
+            again = attrib.saliency(attrib.target(net))(X)
+    assert not found.requires_grad and torch.equal(found, again)
+    assert 0 < recorded == len(saved)
+
+
 def test_autocast_of_the_caller_is_respected() -> None:
     model, x = nn.Linear(8, 2), torch.randn(4, 8)
     seen: list[torch.dtype] = []

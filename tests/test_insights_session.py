@@ -723,6 +723,24 @@ def test_an_overview_reads_every_sample_once() -> None:
     session.close()
 
 
+def test_an_overview_does_not_count_samples_without_an_answer() -> None:
+    data = insights_studies.photos(8)
+
+    class Broken:
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index: int) -> Any:
+            if index in (2, 5, 6):
+                raise ValueError("no such file")
+            return data[index]
+
+    session = Session(insights_studies.image_study(data=Broken()))
+    found = asked(session, "overview")
+    assert (found["computed"], found["total"], found["done"]) == (5, 8, True)
+    session.close()
+
+
 def test_threads_end_on_close() -> None:
     before = len(workers())
     session = Session(insights_studies.slow)

@@ -202,18 +202,19 @@ class _Moments(NamedTuple):
 
 def _weights(kernel: Similarity, coalitions: Tensor, like: Tensor) -> Tensor:
     found: Any = kernel(coalitions)
-    if not isinstance(found, Tensor) or found.shape != coalitions.shape[:1]:
+    fits = isinstance(found, Tensor) and found.shape == coalitions.shape[:1]
+    if not fits or found.is_complex():
         raise AttribValueError(
-            f"similarity: must return one number per coalition, got {describe(found)} for "
+            f"similarity: must return one real number per coalition, got {describe(found)} for "
             f"{describe(coalitions)}; weigh the rows",
             code="similarity.shape",
         )
-    negative = numbers(~(found >= 0))
-    if negative is not None and bool(negative.any()):
+    senseless = numbers(~(torch.isfinite(found) & (found >= 0)))
+    if senseless is not None and bool(senseless.any()):
         raise AttribValueError(
-            "similarity: must not be negative or NaN, got weights from "
-            f"{float(found.min())} to {float(found.max())}; they are how much coalitions count",
-            code="similarity.negative",
+            f"similarity: must not be negative, infinite or NaN, got {int(senseless.sum())} such "
+            f"weights of {senseless.numel()}; they are how much coalitions count",
+            code="similarity.range",
         )
     return found.to(like.dtype)
 

@@ -73,8 +73,9 @@ class Workers:
         threads: How many jobs run at once.
         waiting: How many jobs of one client may wait; eight times as many in all.
         seconds: The longest time for a job.
-        memory: By how many bytes the process may grow from the start of a job on, seen between two
-            chunks, where the system tells (Linux). Jobs that run at once are counted together.
+        memory: By how many bytes the memory of the process may grow from the start of a job on,
+            looked at between two chunks where the system tells (Linux), mapped files and devices
+            aside. Jobs that run at once are counted together.
         failed: From an exception to a terminal message.
     """
 
@@ -208,7 +209,7 @@ class Workers:
         self._served = {name: turn for name, turn in self._served.items() if name in clients}
 
     def _run(self, job: Job) -> dict[str, Any]:
-        job.started, begun = time.monotonic(), _resident()
+        job.started, begun = time.monotonic(), _own_memory()
         last = [-1.0]
 
         def watch(done: int, total: int) -> None:
@@ -218,12 +219,12 @@ class Workers:
                 raise Cancelled
             if spent > self._seconds:
                 raise Failure("limit", f"stopped after {self._seconds:g} seconds")
-            if _resident() - begun > self._memory:
-                needed = f"stopped at {self._memory / 2**30:.2g} GiB of memory"
-                raise Failure("limit", needed, hint="lower the chunk size, or choose fewer steps")
             if now - last[0] < 0.05 and done < total:
                 return
             last[0] = now
+            if _own_memory() - begun > self._memory:
+                grown = f"stopped after {self._memory / 2**30:.3f} GiB more memory"
+                raise Failure("limit", grown, hint="lower the chunk size, or choose fewer steps")
             eta = spent * (total - done) / done if done else None
             told = {"done": done, "total": total, "eta": eta, "phase": job.phase}
             self._broadcast(job, {"type": "progress", **told, "waiting": 0})
@@ -253,10 +254,12 @@ class Workers:
             _send(one, {"type": "progress", **message, "waiting": place + ahead})
 
 
-def _resident() -> int:
-    """The memory that this process has, in bytes; always 0 where the system does not tell."""
+def _own_memory() -> int:
+    """The memory of this process that belongs to no file, in bytes; always 0 where the system does
+    not tell."""
     try:
-        return int(_PROCESS.read_text().split()[1]) * mmap.PAGESIZE
+        _, resident, shared, *_ = map(int, _PROCESS.read_text().split())
+        return (resident - shared) * mmap.PAGESIZE
     except OSError:
         return 0
 

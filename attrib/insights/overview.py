@@ -76,9 +76,9 @@ def overview(
     return {**done, "type": "overview", "done": True}
 
 
-def _predictions(bench: Workbench, model: str, computed: int) -> dict[str, Any]:
-    found = [bench.predictions.known(model, index) for index in range(computed)]
-    known = [one for one in found if one is not None]
+def _predictions(bench: Workbench, model: str, tried: int) -> dict[str, Any]:
+    found = [bench.predictions.known(model, index) for index in range(tried)]
+    known = [one for one in found if one is not None and one.error is None]
     judged = [one for one in known if one.correct is not None]
     correct = sum(bool(one.correct) for one in judged)
     return {

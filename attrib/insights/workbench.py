@@ -34,8 +34,8 @@ class Limits:
     Args:
         passes: Evaluations of a model for one attribution.
         seconds: For one computation.
-        memory_bytes: By how much the process may grow during one, looked at between two chunks
-            (on Linux).
+        memory_bytes: By how much the memory of the process may grow during one, looked at between
+            two chunks (on Linux; mapped files and devices aside).
         workers: Computations at once, in threads. A page has one at a time, and a brief one beside
             it: with two, a long computation of one page does not hold up another.
         waiting: Computations of one page that may wait for their turn.

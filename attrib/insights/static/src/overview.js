@@ -134,7 +134,7 @@ export function overviewScreen(app) {
         h("p", { class: "notice" }, notice.message),
       ),
     );
-    if (!body.children.length && answer.computed === answer.total)
+    if (!body.children.length && answer.done)
       replace(body, h("p", { class: "empty" }, T.noOverview));
   }
 
