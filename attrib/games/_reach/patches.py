@@ -50,11 +50,11 @@ class Known:
         return _as_rows(self.tensor)
 
     def examples(self, chunk: Chunk) -> Positions:
-        """Which of its rows belongs to each example, ``(1, examples)``."""
+        """Which part of the first dimension each example has, ``(1, examples)``."""
         return (np.arange(chunk.examples) * (len(self.tensor) > 1))[None]
 
-    def beyond(self, margins: Sequence[tuple[int, int]], fill: float) -> Tensor:
-        """The rows of positions, and of so many around them that are filled."""
+    def padded(self, margins: Sequence[tuple[int, int]], fill: float) -> Tensor:
+        """The same rows, with those of filled positions around them, so many before and behind."""
         if not any(before or after for before, after in margins):
             return self.rows
         rows = _from_rows(self.rows, self.space, self.tensor.ndim)
@@ -95,7 +95,7 @@ def cut(
     Args:
         known: The tensor.
         boxes: Along each dimension of space.
-        own: Which of its rows belongs to each example, ``(windows or 1, examples)``.
+        own: Which part of its first dimension each example has, ``(windows or 1, examples)``.
         patch: What is changed.
         fill: What is outside of the tensor.
 
@@ -106,7 +106,7 @@ def cut(
         (max(0, -int(box.start.min())), max(0, int(box.start.max()) + box.size - length))
         for box, length in zip(boxes, known.space, strict=True)
     ]
-    rows = known.beyond(margins, fill).contiguous()
+    rows = known.padded(margins, fill).contiguous()
     space = [length + sum(margin) for length, margin in zip(known.space, margins, strict=True)]
     starts = [box.start + before for box, (before, _) in zip(boxes, margins, strict=True)]
     sizes = [box.size for box in boxes]
