@@ -99,11 +99,22 @@ class Batched:
 
 
 def called_like(attribute: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that hands its arguments on, and says so."""
-    described: Any = function
-    with suppress(TypeError, ValueError):  # a callable may have no signature
-        described.__signature__ = inspect.signature(attribute)
-    return function
+    """A function of positions that is called as an attribution is, also by the names of its
+    arguments, and says so."""
+    try:
+        signature = inspect.signature(attribute)
+    except (TypeError, ValueError):  # a callable may have no signature
+        return function
+
+    def call(*args: Any, **named: Any) -> Any:
+        if not named:
+            return function(*args)
+        bound = signature.bind(*args, **named)
+        return function(*bound.args, **bound.kwargs)
+
+    described: Any = call
+    described.__signature__ = signature
+    return call
 
 
 def baseline_of(attribute: Callable[..., Any]) -> str | None:

@@ -182,6 +182,16 @@ def test_a_module_sees_all_draws_as_one_batch() -> None:
         torch.testing.assert_close(measure(), measure(chunk_size=1), rtol=1e-12, atol=0)
 
 
+def test_a_baseline_is_also_told_by_its_name() -> None:
+    f = attrib.batched(lambda x: x.square().sum(-1))
+    measure = metrics.max_sensitivity(attrib.integrated_gradients(f), lambda x: x + 0.1)
+    x, baseline = torch.ones(2, 3), torch.rand(2, 3)
+    assert torch.equal(measure(x, baseline=baseline), measure(x, baseline))
+    assert not torch.equal(measure(x, baseline), measure(x))
+    with pytest.raises(TypeError, match="steps"):
+        measure(x, steps=3)
+
+
 def test_further_arguments_go_to_the_attribution() -> None:
     f = lambda x, power: x.pow(power).sum(-1)
     x, draws = numbers(4, 3), numbers(5, 4, 3)

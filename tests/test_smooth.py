@@ -137,6 +137,16 @@ def test_draws_within_draws_are_fresh_for_every_outer_draw() -> None:
     assert (varied > 0).all()
 
 
+def test_a_baseline_is_also_told_by_its_name() -> None:
+    f = attrib.batched(lambda x: x.pow(3).sum(-1))
+    smooth = attrib.smooth_grad(attrib.integrated_gradients(f), 0.1, samples=2)
+    x, baseline = torch.ones(2, 3), torch.rand(2, 3)
+    assert torch.equal(smooth(x, baseline=baseline), smooth(x, baseline))
+    assert not torch.equal(smooth(x, baseline), smooth(x))
+    with pytest.raises(TypeError, match="steps"):
+        smooth(x, steps=3)
+
+
 def test_smoothing_may_be_nested() -> None:
     # Noise upon noise has the sum of the variances.
     inner = attrib.smooth_grad(attrib.saliency(square), 0.3, samples=1, generator=seeded())

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from attrib._batched import called_like
 from attrib._checks import check_callable, check_count, check_input, describe
 from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
 from attrib._tree import differentiable, leaves, tree_map
@@ -79,7 +80,7 @@ def compared(
 
         return reduce(comparisons()).to(origin[0].found[0].dtype)
 
-    return measure
+    return called_like(attribute, measure)
 
 
 def floating(tree: Tree, name: str) -> list[Tensor]:
