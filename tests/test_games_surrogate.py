@@ -256,10 +256,7 @@ def _weighed(*weights: float) -> Tensor:
         (lambda: lime(bent, similarity=lambda z: 0.5 - z[:, 0].float())(X), "similarity.range"),
         (lambda: lime(bent, similarity=lambda z: z.sum(1) * torch.nan)(X), "similarity.range"),
         (lambda: lime(bent, similarity=lambda z: z.sum(1) + torch.inf)(X), "similarity.range"),
-        (
-            lambda: _weighed(1.0, -1.0),
-            "similarity.range",
-        ),
+        (lambda: _weighed(1.0, -1.0), "similarity.range"),
         (lambda: _weighed(1.0, 0.0), "similarity.zero"),
         (lambda: lime(bent, similarity=lambda z: torch.zeros(len(z)))(X), "similarity.zero"),
         (lambda: lime(bent, reduce=attrib.variance), "reduce.unknown"),

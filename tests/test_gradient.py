@@ -326,12 +326,10 @@ def test_no_derivative_comes_back_to_a_variable_of_ours(method: Any) -> None:
             seen.add(node)
             waiting += [after for after, _ in node.next_functions]
     variables = [node.variable for node in seen if hasattr(node, "variable")]
-    assert len(variables) > 2
-    found.square().sum().backward()
     own = [v for v in variables if all(v is not p for p in net.parameters())]
-    assert [v.grad for v in own] == [None] * len(own)
+    found.square().sum().backward()
+    assert own and all(v.grad is None for v in own)
     assert net[0].weight.grad is not None
-    net.zero_grad()
 
 
 def test_of_a_frozen_model_no_graph_is_made() -> None:
