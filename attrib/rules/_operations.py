@@ -198,19 +198,29 @@ def _operations() -> dict[Any, Operation]:
         for name in names.split():
             for spelling in (name, name + "_"):
                 for function in _spellings(spelling):
-                    table.setdefault(function, _operation(spelling, function, kind, family))
+                    if function not in table:
+                        table[function] = _operation(spelling, function, kind, family)
     table[TAP] = Operation("tap", Kind.LINEAR, "linear", TAP)
     return table
 
 
+# The places where torch has functions, as tables: to ask a class for what it has not is slow.
+_PLACES: tuple[dict[str, Any], ...] = tuple(
+    {name: getattr(place, name) for name in dir(place)}
+    for place in (
+        *(torch, Tensor, F),
+        *(_C._special, _C._linalg, _C._fft, _C._nn, _C._VariableFunctions),
+    )
+)
+_, _METHODS, _FUNCTIONAL, *_ = _PLACES
+
+
 def _spellings(name: str) -> list[Any]:
-    """The functions called so, in the places where torch has functions."""
-    places = (torch, Tensor, F, _C._special, _C._linalg, _C._fft, _C._nn, _C._VariableFunctions)
+    """The functions called so."""
     if name.startswith("__"):
-        places = (Tensor,)
-    found = [getattr(place, name, None) for place in places]
-    found += [getattr(F, "_" + name, None)]
-    found += [getattr(operator, name.strip("_"), None)] if name.startswith("__") else []
+        found = [_METHODS.get(name), getattr(operator, name.strip("_"), None)]
+    else:
+        found = [*(place.get(name) for place in _PLACES), _FUNCTIONAL.get("_" + name)]
     if name in _GETTERS:
         found += [getattr(Tensor, name).__get__]
     return [function for function in found if callable(function)]
