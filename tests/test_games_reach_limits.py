@@ -88,6 +88,45 @@ def test_work_is_saved(window: int, stride: int, times: float) -> None:
     assert found.abs().max() > 1e-3
 
 
+class _Score(nn.Module):
+    """A function of the outputs of a wide last layer."""
+
+    def __init__(self, score: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 128), nn.Linear(128, 32)
+        self.score = score
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.score(self.last(self.first(x).relu()))
+
+
+_COLUMNS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "one": (lambda y: y.select(1, 3), 1),
+    "the last": (lambda y: y.select(dim=-1, index=-1), 1),
+    "two": (lambda y: y.select(1, 0) - y.select(1, 31).square(), 2),
+    "one of several functions": (lambda y: y.softmax(1).select(1, 3), 32),
+    "one, and all": (lambda y: y.select(1, 3) - y.logsumexp(1), 33),
+    "one of what was overwritten": (lambda y: y.relu_().select(1, 3), 32),
+    "a row": (lambda y: y.t().select(0, 3), 32),
+}
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("name", _COLUMNS)
+def test_of_the_last_layer_only_what_the_score_takes_is_computed(name: str) -> None:
+    score, columns = _COLUMNS[name]
+    torch.manual_seed(0)
+    model, x = _Score(score).double().eval(), torch.randn(16, 64).double()
+    spent = _work_of(lambda: attrib.feature_ablation(attrib.target(model))(x))
+    # The first layer is changed by one column; of the evaluation of x everything is computed.
+    least = 64 * 16 * columns * 128
+    assert least <= spent <= 1.15 * least + 3 * 16 * (64 + 34) * 128
+    found = attrib.feature_ablation(attrib.target(model))(x)
+    hidden = x[:, None] * (1 - torch.eye(64)).double()
+    expected = model(x)[:, None] - torch.stack([model(rows) for rows in hidden])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("mix", [nn.GroupNorm(4, 32), nn.Conv2d(32, 32, 31, padding=15)])
 def test_windows_that_reach_everything_are_not_followed(mix: nn.Module) -> None:
     model, x = _Wide(mix).eval(), torch.randn(1, 3, 32, 32)

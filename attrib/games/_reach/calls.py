@@ -29,6 +29,7 @@ class Value:
         whole: The number of all of it, if that has one.
         shared: Whether others share its memory.
         unrolled: The value whose entries these are, one behind another in each row.
+        product: The linear map of rows that made it.
     """
 
     tensor: Tensor
@@ -37,6 +38,7 @@ class Value:
     whole: int | None = None
     shared: bool = False
     unrolled: Value | None = None
+    product: Call | None = None
 
     @cached_property
     def known(self) -> Known:

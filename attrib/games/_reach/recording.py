@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from attrib._deferred import draws, may_write
@@ -121,6 +122,12 @@ class Recording(TorchFunctionMode):
         """Note a call: on patches, if it is known how and that costs less, or on whole tensors."""
         cost = work(call)
         self.plain += cost
+        product = _product_of_column(call)
+        if product is not None:
+            (column,) = self.recorded(product)
+            # Unless another column is needed, too, nothing is left that needs the whole map.
+            parts, layout = in_a_row((column, 1, 0), {})
+            call = Call(OPERATIONS[torch.select], torch.select, parts, layout, call.results, False)
         missing = sum(pasting(value.tensor) for value in call.values if value.whole is None)
         followed = follow(call)
         if followed is not None:
@@ -139,6 +146,8 @@ class Recording(TorchFunctionMode):
         found = self.noted(on_whole(call), slots, call.results, cost)
         if _is_unrolling(call):
             found[0].unrolled = call.values[0]
+        if _is_map_of_rows(call):
+            found[0].product = call
         return found
 
     def noted(
@@ -216,12 +225,32 @@ def _is_unrolling(call: Call) -> bool:
     return value.spans is not None and result.ndim == 2 and len(result) == len(value.tensor)
 
 
+def _is_map_of_rows(call: Call) -> bool:
+    return call.operation.name == "linear" and call.places == [0] and call.results[0].ndim == 2
+
+
 def _origin_of_rows(call: Call) -> Value | None:
     """Of a linear map of rows, the value of which there are patches."""
-    if call.operation.name != "linear" or call.places != [0] or call.results[0].ndim != 2:
+    if not _is_map_of_rows(call):
         return None
     value = call.values[0]
     return value.unrolled if value.spans is None else value
+
+
+def _product_of_column(call: Call) -> Call | None:
+    """The linear map to one column, if one column of a linear map is all that a call takes."""
+    product = call.values[0].product if call.places == [0] else None
+    named = call.bound("input", "dim", "index")
+    if product is None or call.operation.name != "select" or named["dim"] not in (1, -1):
+        return None
+    index = named["index"] % product.results[0].shape[1]
+    own = product.bound("input", "weight", "bias")
+    kept = slice(index, index + 1)
+    weight = own["weight"][kept]
+    bias = None if own.get("bias") is None else own["bias"][kept]
+    parts, layout = in_a_row((own["input"], weight, bias), {})
+    column = F.linear(own["input"].tensor, weight, bias)
+    return Call(product.operation, F.linear, parts, layout, [column], False)
 
 
 def _rank(value: Value) -> int:
