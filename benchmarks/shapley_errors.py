@@ -32,6 +32,7 @@ ROWS = (7, 70, 80, 110, 150)
 PAIRS = (
     ("Captum, sampling", "attrib, antithetic"),
     ("Captum, kernel", "attrib, leverage"),
+    ("Captum, kernel", "attrib, process"),
     ("Captum, kernel", "attrib, kernel"),
 )
 
@@ -142,6 +143,9 @@ def estimates(game: Played) -> dict[str, Estimate]:
         ),
         "Captum, kernel": of_captum(captum.attr.KernelShap(game.model), lambda n: n),
         "attrib, leverage": of_attrib(lambda f, n, **kw: kernel.kernel_shap(f, samples=n, **kw)),
+        "attrib, process": of_attrib(
+            lambda f, n, **kw: kernel.kernel_shap(f, samples=n, regression="gaussian_process", **kw)
+        ),
         "attrib, kernel": of_attrib(
             lambda f, n, **kw: kernel.kernel_shap(f, samples=n, sampling="kernel", **kw)
         ),
@@ -176,8 +180,9 @@ def main() -> None:
     with torch.no_grad():
         for times in settings.per_feature:
             print(f"\n{times} evaluations per feature: Captum's mean squared error over attrib's\n")
-            print("| game | antithetic : sampling | leverage : kernel | kernel : kernel |")
-            print("|---|---:|---:|---:|")
+            print("| game | antithetic : sampling | leverage : kernel", end="")
+            print(" | Gaussian process : kernel | kernel : kernel |")
+            print("|---|---:|---:|---:|---:|")
             for name, same in itertools.groupby(played, lambda game: game.name):
                 rows = [errors(game, times * game.players, settings.trials) for game in same]
                 found = {key: sum(row[key] for row in rows) for key in rows[0]}

@@ -87,6 +87,12 @@ SHAPLEY: dict[str, Method] = {
     "kernel, 5 samples a feature": lambda **o: kernel_shap(f, samples=5 * PLAYERS, **o),
     "kernel, 16 samples a feature": lambda **o: kernel_shap(f, **o),
     "kernel by its weights": lambda **o: kernel_shap(f, samples=60, sampling="kernel", **o),
+    "Gaussian process, 5 samples a feature": lambda **o: kernel_shap(
+        f, samples=5 * PLAYERS, regression="gaussian_process", **o
+    ),
+    "Gaussian process, 16 samples a feature": lambda **o: kernel_shap(
+        f, regression="gaussian_process", **o
+    ),
     "unbiased kernel": lambda **o: unbiased_kernel_shap(f, samples=60, **o),
     "blocks": lambda **o: svarm(f, samples=40, **o),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise, permutations
 from typing import Any
 
@@ -41,6 +42,9 @@ SAMPLED: dict[str, Callable[..., Any]] = {
     "leverage": lambda f, samples=40, **options: kernel_shap(f, samples=samples, **options),
     "kernel": lambda f, samples=40, **options: kernel_shap(
         f, samples=samples, sampling="kernel", **options
+    ),
+    "process": lambda f, samples=40, **options: kernel_shap(
+        f, samples=samples, regression="gaussian_process", **options
     ),
     "unbiased": lambda f, samples=60, **options: unbiased_kernel_shap(
         f, samples=samples, **options
@@ -115,7 +119,7 @@ def test_along_an_order_a_feature_without_effect_gets_exactly_nothing(design: An
     close(found[:, 6], torch.zeros(3))
 
 
-@pytest.mark.parametrize("kind", [*DESIGNS, "leverage", "kernel"])
+@pytest.mark.parametrize("kind", [*DESIGNS, "leverage", "kernel", "process"])
 def test_of_an_additive_score_every_sample_is_exact(kind: str) -> None:
     # The unbiased kernel is not: its moments are not those of the coalitions it draws.
     weights = torch.arange(7, dtype=torch.float64) - 3
@@ -250,13 +254,16 @@ def test_many_features_are_no_more_python() -> None:
 # Enough samples for a tolerance. How sure an estimate is, test_games_coverage.py asks.
 
 
-@pytest.mark.parametrize("kind", ["antithetic", "unbiased", "svarm", "leverage", "banzhaf"])
+@pytest.mark.parametrize(
+    "kind", ["antithetic", "unbiased", "svarm", "leverage", "process", "banzhaf"]
+)
 def test_a_tolerance_stops_when_the_errors_are_small_enough(kind: str) -> None:
     method: Any = {
         "antithetic": shapley_sampling,
         "unbiased": unbiased_kernel_shap,
         "svarm": svarm,
         "leverage": kernel_shap,
+        "process": partial(kernel_shap, regression="gaussian_process"),
         "banzhaf": banzhaf_values,
     }[kind]
     exact = (banzhaf_values if kind == "banzhaf" else shapley_values)(bent)(X, BASELINE)

@@ -30,6 +30,7 @@ __all__ = [
     "regrouped",
     "shifted",
     "squared_errors",
+    "unreduced",
     "until",
     "weighted_sum",
     "wide",
@@ -77,13 +78,13 @@ def between_ends(v: Game, points: Points) -> tuple[Tensor, Tensor, Iterator[Valu
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """The matrix product in the precision of its factors, which autocast would not keep."""
-    return _unreduced(torch.matmul, a, b)
+    return unreduced(torch.matmul, a, b)
 
 
 def pseudo_inverse(symmetric: Tensor, rows: int = 1) -> Tensor:
     """The inverse of a symmetric matrix, of sums of so many rows, where it has one."""
     rounding = 4 * max(rows, len(symmetric)) * torch.finfo(symmetric.dtype).eps
-    return _unreduced(_linalg.pinv, symmetric, rtol=rounding, hermitian=True)
+    return unreduced(_linalg.pinv, symmetric, rtol=rounding, hermitian=True)
 
 
 def contracted(values: Tensor, weights: Tensor) -> Tensor:
@@ -221,7 +222,8 @@ def until(
         stop += max(2, stop // 2)
 
 
-def _unreduced(fn: Callable[..., Tensor], a: Tensor, *args: Any, **options: Any) -> Tensor:
+def unreduced(fn: Callable[..., Tensor], a: Tensor, *args: Any, **options: Any) -> Tensor:
+    """The result of an operation in the precision of its arguments, which autocast may not keep."""
     if not torch.is_autocast_enabled(a.device.type):
         return fn(a, *args, **options)
     with torch.autocast(a.device.type, enabled=False):

@@ -25,6 +25,7 @@ from attrib.games._folding import (
     weighted_sum,
     wide,
 )
+from attrib.games._process import posterior
 from attrib.games.game import Game
 from attrib.perturb import Stream, fork
 from attrib.reducers import estimate
@@ -37,12 +38,14 @@ _SMALL = 2**16
 
 
 class Sampling(NamedTuple):
-    """What the pairs count, by what they are divided among the sizes, as for `distinct_pairs`, and
-    whether the values must sum to the rise from nobody to everybody."""
+    """What the pairs count, by what they are divided among the sizes, as for `distinct_pairs`;
+    whether the values must sum to the rise from nobody to everybody; and whether a Gaussian process
+    is fitted, where not all pairs are seen."""
 
     shares: Shares
     draw: Shares
     efficient: bool
+    process: bool = False
 
 
 class _Design(NamedTuple):
@@ -110,6 +113,8 @@ def fitted(
         ``(*batch, players)``. The samples of an estimate are coalitions.
     """
     stream = Stream(fork(generator))
+    if tol is None and count == existing:
+        how = how._replace(process=False)  # nothing is left to be foretold
     if tol is None and reduce is not estimate:
         coalitions, weights = _design_of(v, how, count, stream, again=generator is None)
         return weighted_sum(v, slices(coalitions), lambda z, start: weights[start:][: len(z)])
@@ -124,7 +129,10 @@ def fitted(
             seen.clear()
             before = 0
         seen.append(_observed(v, _pairs(v.players, stop - before, how, stream, like)))
-        return _with_errors(_pooled(seen), how.efficient, whole)
+        pooled = _pooled(seen)
+        if how.process and not whole:
+            return _foretold(pooled)
+        return _with_errors(pooled, how.efficient, whole)
 
     first = min(count, 4 * v.players)
     found = more(None, count) if tol is None else until(v.full, more, count, first, tol)
@@ -141,7 +149,7 @@ def _design_of(v: Game, how: Sampling, count: int, stream: Stream, again: bool) 
     """The design of a call; `again` says that the next call may start from the same state."""
     like = wide(v.full)
     if not again or count * v.players > _SMALL or transforming() or not concrete(like):
-        return _design(_pairs(v.players, count, how, stream, like), how.efficient)
+        return _design(_pairs(v.players, count, how, stream, like), how)
     start: Any = stream.on(v.device)
     state = start.get_state().numpy().tobytes()
     return _remembered(v.players, count, how, like.dtype, v.device, state)
@@ -156,11 +164,15 @@ def _remembered(
     generator = torch.Generator(device)
     generator.set_state(torch.as_tensor(np.array(memoryview(state)), device="cpu"))
     like = torch.empty((), dtype=dtype, device=device)
-    return _design(_pairs(players, count, how, Stream(generator), like), how.efficient)
+    return _design(_pairs(players, count, how, Stream(generator), like), how)
 
 
-def _design(pairs: Pairs, efficient: bool) -> _Design:
-    model = _model(pairs, efficient)
+def _design(pairs: Pairs, how: Sampling) -> _Design:
+    if how.process:
+        found = posterior(pairs.coalitions).weights.to(pairs.weights.dtype)
+        both = _alternating(found[1:], -found[1:])
+        return _Design(_coalitions(pairs), torch.cat([-found[:1], both]))
+    model = _model(pairs, how.efficient)
     signs = _alternating(model.weighted, -model.weighted)
     # The rise is what nobody lacks. A part of it is the mean of the players, the rest is fitted.
     fitted = product(product(model.sums, model.weighted), model.inverse)
@@ -204,13 +216,22 @@ def _alternating(first: Tensor, second: Tensor) -> Tensor:
 
 def _pooled(seen: list[_Observed]) -> _Observed:
     """All that was observed, each part weighted by its number of pairs."""
-    whole = sum(len(o.differences) for o in seen)
+    whole = max(1, sum(len(o.differences) for o in seen))  # one player has no pairs
     coalitions, weights, unseen = (
         torch.cat(parts) for parts in zip(*(o.pairs for o in seen), strict=True)
     )
     part = torch.cat([torch.full_like(o.pairs.weights, len(o.differences) / whole) for o in seen])
     pairs = Pairs(coalitions, weights * part, unseen)
     return _Observed(pairs, torch.cat([o.differences for o in seen]), seen[-1].rise)
+
+
+def _foretold(seen: _Observed) -> Estimate:
+    """The values by a Gaussian process, with its standard deviations."""
+    found = posterior(seen.pairs.coalitions)
+    differences = torch.cat([seen.rise[None], seen.differences])
+    value = contracted(differences, found.weights)
+    errors = found.errors(differences.to(found.weights.dtype)).to(value.dtype)
+    return Estimate(value, errors, 2 * len(seen.differences))
 
 
 def _with_errors(seen: _Observed, efficient: bool, whole: bool) -> Estimate:

@@ -588,6 +588,15 @@ METHODS = [
         dummies=False,
     ),
     MethodInfo(
+        "kernel_shap[gaussian_process]",
+        _lean(_options(kernel_shap, regression="gaussian_process")),
+        _SAMPLED | {Law.COMPLETE, Law.ANTISYMMETRIC},
+        takes="baseline",
+        seeded=True,
+        integers=True,
+        dummies=False,
+    ),
+    MethodInfo(
         "unbiased_kernel_shap",
         _options(unbiased_kernel_shap, samples=7),
         _SAMPLED | {Law.ANTISYMMETRIC},
