@@ -211,13 +211,15 @@ def test_the_regression_evaluates_as_many_coalitions_as_it_says(samples: int) ->
     assert len(torch.stack(seen).unique(dim=0)) == len(seen)
 
 
-@pytest.mark.parametrize("method", [kernel_shap, banzhaf_values])
+@pytest.mark.parametrize(
+    "method", [kernel_shap, banzhaf_values, *(SAMPLED[kind] for kind in ("process", *DESIGNS))]
+)
 def test_without_a_generator_the_state_of_the_global_one_decides(method: Any) -> None:
     def drawn(seed: int) -> Tensor:
         torch.manual_seed(seed)
         found = method(bent, samples=30)(X, BASELINE)
         close(method(bent, samples=30)(X, BASELINE), found)  # it has not been advanced
-        # With standard errors nothing is kept from one call to the next.
+        # Regressions with standard errors keep nothing from one call to the next.
         close(method(bent, samples=30, reduce=attrib.estimate)(X, BASELINE).value, found)
         return found
 
@@ -227,13 +229,27 @@ def test_without_a_generator_the_state_of_the_global_one_decides(method: Any) ->
         close(drawn(seed), first[seed])
 
 
-def test_what_was_drawn_in_inference_mode_does_not_spoil_derivatives() -> None:
+@pytest.mark.parametrize("kind", ["leverage", "process", "antithetic"])
+def test_what_was_drawn_in_inference_mode_does_not_spoil_derivatives(kind: str) -> None:
     torch.manual_seed(101)
+    method = SAMPLED[kind](bent)
     with torch.inference_mode():
-        kernel_shap(bent, samples=30)(X, BASELINE)
+        method(X, BASELINE)
     x = X.clone().requires_grad_()
-    kernel_shap(bent, samples=30)(x, BASELINE).square().sum().backward()
+    method(x, BASELINE).square().sum().backward()
     assert x.grad is not None and x.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["leverage", "process", *DESIGNS])
+def test_what_is_kept_is_what_would_be_drawn(kind: str) -> None:
+    torch.manual_seed(7)
+    found = [SAMPLED[kind](bent, chunk_size=size)(X, BASELINE) for size in (None, None, 5)]
+    assert torch.equal(found[0], found[1])
+    close(found[2], found[0])
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("_regression", "sampling"):
+            patch.setattr(sys.modules[f"attrib.games.{module}"], "may_be_kept", lambda *_: False)
+        close(SAMPLED[kind](bent)(X, BASELINE), found[0])
 
 
 def test_where_all_coalitions_are_seen_there_is_no_error() -> None:

@@ -19,6 +19,7 @@ from attrib.types import Estimate, Reducer
 
 __all__ = [
     "Draws",
+    "Take",
     "Values",
     "between_ends",
     "check_stopping",

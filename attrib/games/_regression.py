@@ -6,15 +6,12 @@ With :math:`q = 2z - 1` and :math:`y = v(z) - v(1 - z)` an additive game has :ma
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from attrib._map import slices
-from attrib._transforms import concrete, transforming
 from attrib.games._coalitions import Pairs, Shares, distinct_pairs
 from attrib.games._folding import (
     contracted,
@@ -25,6 +22,7 @@ from attrib.games._folding import (
     weighted_sum,
     wide,
 )
+from attrib.games._kept import kept, may_be_kept
 from attrib.games._process import posterior
 from attrib.games.game import Game
 from attrib.perturb import Stream, fork
@@ -32,9 +30,6 @@ from attrib.reducers import estimate
 from attrib.types import Estimate, Reducer
 
 __all__ = ["Sampling", "fitted"]
-
-# Pairs times players of a design that is kept: a megabyte.
-_SMALL = 2**16
 
 
 class Sampling(NamedTuple):
@@ -116,7 +111,9 @@ def fitted(
     if tol is None and count == existing:
         how = how._replace(process=False)  # nothing is left to be foretold
     if tol is None and reduce is not estimate:
-        coalitions, weights = _design_of(v, how, count, stream, again=generator is None)
+        key = wide(v.full), v.players, count, how
+        again = may_be_kept(count * v.players, generator, v.full)
+        coalitions, weights = kept(_drawn, stream, *key) if again else _drawn(stream, *key)
         return weighted_sum(v, slices(coalitions), lambda z, start: weights[start:][: len(z)])
     like = wide(v.full)
     seen: list[_Observed] = []
@@ -128,7 +125,7 @@ def fitted(
             # With all pairs there is no error, whatever was drawn before.
             seen.clear()
             before = 0
-        seen.append(_observed(v, _pairs(v.players, stop - before, how, stream, like)))
+        seen.append(_observed(v, _pairs(stream, like, v.players, stop - before, how)))
         pooled = _pooled(seen)
         if how.process and not whole:
             return _foretold(pooled)
@@ -139,32 +136,14 @@ def fitted(
     return found if reduce is estimate else found.value
 
 
-def _pairs(players: int, count: int, how: Sampling, stream: Stream, like: Tensor) -> Pairs:
+def _pairs(stream: Stream, like: Tensor, players: int, count: int, how: Sampling) -> Pairs:
     return distinct_pairs(
         players, count, shares=how.shares, draw=how.draw, stream=stream, like=like
     )
 
 
-def _design_of(v: Game, how: Sampling, count: int, stream: Stream, again: bool) -> _Design:
-    """The design of a call; `again` says that the next call may start from the same state."""
-    like = wide(v.full)
-    if not again or count * v.players > _SMALL or transforming() or not concrete(like):
-        return _design(_pairs(v.players, count, how, stream, like), how)
-    start: Any = stream.on(v.device)
-    state = start.get_state().numpy().tobytes()
-    return _remembered(v.players, count, how, like.dtype, v.device, state)
-
-
-@lru_cache(maxsize=8)
-def _remembered(
-    players: int, count: int, how: Sampling, dtype: torch.dtype, device: torch.device, state: bytes
-) -> _Design:
-    """The design that follows from a state of the generator: one row after another is often
-    explained from the same one, and a small model takes less time than a design."""
-    generator = torch.Generator(device)
-    generator.set_state(torch.as_tensor(np.array(memoryview(state)), device="cpu"))
-    like = torch.empty((), dtype=dtype, device=device)
-    return _design(_pairs(players, count, how, Stream(generator), like), how)
+def _drawn(stream: Stream, like: Tensor, players: int, count: int, how: Sampling) -> _Design:
+    return _design(_pairs(stream, like, players, count, how), how)
 
 
 def _design(pairs: Pairs, how: Sampling) -> _Design:

@@ -18,7 +18,7 @@ from attrib.games._coalitions import all_coalitions, random_rows
 from attrib.games._folding import Draws, weighted_sum
 from attrib.games.game import Game
 from attrib.games.groups import Groups
-from attrib.games.sampling import Ranks, contributions
+from attrib.games.sampling import Ranks, contributions, walks
 from attrib.games.shapley import check_few
 from attrib.perturb import Stream
 from attrib.reducers import mean
@@ -96,7 +96,7 @@ def owen_values(
         def draws(v: Game, stream: Stream) -> Draws:
             _check_players(v, players)
             ranks = _ranks([level.to(v.device) for level in levels], counts, stream)
-            return contributions(v, ranks, design)
+            return contributions(v, walks(ranks, players, design, v.device), design)
 
         return averaged(
             f,

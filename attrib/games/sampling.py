@@ -14,18 +14,20 @@ from attrib.games._attribution import averaged
 from attrib.games._coalitions import random_rows
 from attrib.games._folding import (
     Draws,
+    Take,
     between_ends,
     regrouped,
     shifted,
     wide,
 )
+from attrib.games._kept import kept, may_be_kept
 from attrib.games.game import Game
 from attrib.games.groups import Groups
 from attrib.perturb import Stream
 from attrib.reducers import mean
 from attrib.types import Attribute, Reducer, Score
 
-__all__ = ["Design", "Ranks", "contributions", "shapley_sampling"]
+__all__ = ["Design", "Ranks", "contributions", "shapley_sampling", "walks"]
 
 Design = Literal["antithetic", "independent", "stratified"]
 
@@ -91,12 +93,11 @@ def shapley_sampling(
     check_choice(design, "design", ("antithetic", "independent", "stratified"))
 
     def draws(v: Game, stream: Stream) -> Draws:
-        uniform = random_rows(v.players, stream, v.device)
-
-        def ranks(start: int, stop: int) -> Tensor:
-            return uniform(start, stop).argsort(-1)
-
-        return contributions(v, ranks, design)
+        total = samples * _size(v.players, design)
+        if total and may_be_kept(total * v.players, generator, v.full):
+            every: Tensor = kept(_every_walk, stream, v.full, v.players, samples, design)
+            return contributions(v, lambda start, stop: every[start:stop], design)
+        return contributions(v, _random_walks(stream, v.full, v.players, design), design)
 
     return averaged(
         f,
@@ -111,31 +112,56 @@ def shapley_sampling(
     )
 
 
-def contributions(v: Game, ranks: Ranks, design: str) -> Draws:
-    """What each player adds when they join in random orders.
+def _random_walks(stream: Stream, like: Tensor, players: int, design: Design) -> Take:
+    uniform = random_rows(players, stream, like.device)
+
+    def ranks(start: int, stop: int) -> Tensor:
+        return uniform(start, stop).argsort(-1)
+
+    return walks(ranks, players, design, like.device)
+
+
+def _every_walk(stream: Stream, like: Tensor, players: int, samples: int, design: Design) -> Tensor:
+    take = _random_walks(stream, like, players, design)
+    return take(0, samples * _size(players, design))
+
+
+def walks(ranks: Ranks, players: int, design: str, device: torch.device) -> Take:
+    """The coalitions that grow when players join in random orders, but those of nobody and of
+    everybody, one draw after another.
 
     Args:
-        v: The game.
         ranks: Random orders, taken one after another.
+        players: How many.
         design: See `shapley_sampling`.
-
-    Returns:
-        ``draws(start, stop)``, chunks ``(n, *batch, players)`` of independent draws.
+        device: Where the coalitions are.
     """
-    players = v.players
-    inside = players - 1
-    orders = {"antithetic": 2, "independent": 1, "stratified": players}[design]
-    size = orders * inside
-    ends: list[Tensor] = []
-
-    joined = torch.arange(1, players, device=v.device)[:, None]
+    inside, orders, size = players - 1, _orders_of(players, design), _size(players, design)
+    joined = torch.arange(1, players, device=device)[:, None]
 
     def take(begin: int, end: int) -> Tensor:
         first, base = begin // inside, begin // size
         drawn = _orders(ranks(base, (end - 1) // size + 1), design)
         places = drawn[first - base * orders : (end - 1) // inside + 1 - base * orders]
-        walks = (places[:, None] < joined).flatten(0, 1)
-        return walks[begin - first * inside : end - first * inside]
+        found = (places[:, None] < joined).flatten(0, 1)
+        return found[begin - first * inside : end - first * inside]
+
+    return take
+
+
+def contributions(v: Game, take: Take, design: str) -> Draws:
+    """What each player adds when they join in random orders.
+
+    Args:
+        v: The game.
+        take: The coalitions of its players, see `walks`.
+        design: See `shapley_sampling`.
+
+    Returns:
+        ``draws(start, stop)``, chunks ``(n, *batch, players)`` of independent draws.
+    """
+    orders, size = _orders_of(v.players, design), _size(v.players, design)
+    ends: list[Tensor] = []
 
     def draws(start: int, stop: int) -> Iterator[Tensor]:
         points = Points((stop - start) * size, shifted(take, start * size))
@@ -151,6 +177,16 @@ def contributions(v: Game, ranks: Ranks, design: str) -> Draws:
             yield _added(v, coalitions, values, ends, orders)
 
     return draws
+
+
+def _orders_of(players: int, design: str) -> int:
+    """How many orders one draw has."""
+    return {"antithetic": 2, "independent": 1, "stratified": players}[design]
+
+
+def _size(players: int, design: str) -> int:
+    """How many coalitions one draw has."""
+    return _orders_of(players, design) * (players - 1)
 
 
 def _orders(ranks: Tensor, design: str) -> Tensor:
