@@ -93,6 +93,9 @@ SHAPLEY: dict[str, Method] = {
     "Gaussian process, 16 samples a feature": lambda **o: kernel_shap(
         f, regression="gaussian_process", **o
     ),
+    "Gaussian process, to a tolerance": lambda **o: kernel_shap(
+        f, samples=200, tol=0.01, regression="gaussian_process", **o
+    ),
     "unbiased kernel": lambda **o: unbiased_kernel_shap(f, samples=60, **o),
     "blocks": lambda **o: svarm(f, samples=40, **o),
 }

@@ -121,6 +121,18 @@ def test_errors_are_unknown_where_the_pairs_only_just_determine_the_values() -> 
         assert bool(found.stderr.isnan().all()) == (not known)
 
 
+@pytest.mark.parametrize("size", [1e3, 1e8, 1e11])
+def test_an_additive_part_however_large_leaves_the_errors_alone(size: float) -> None:
+    weights = torch.randn(10, 16, dtype=torch.float64, generator=seeded(6))
+    x = torch.randn(4, 10, dtype=torch.float64, generator=seeded(7))
+
+    def errors(size: float) -> Tensor:
+        f = lambda x: (x @ weights).tanh().sum(-1) + size * x.sum(-1)
+        return process(f, reduce=attrib.estimate, generator=seeded())(x).stderr
+
+    torch.testing.assert_close(errors(size), errors(0.0), rtol=1e-2, atol=0)
+
+
 def test_it_is_nearer_than_least_squares_from_the_same_coalitions() -> None:
     rows = torch.randn(12, 9, dtype=torch.float64, generator=seeded(1))
     first = torch.randn(9, 16, dtype=torch.float64, generator=seeded(2)) / 2

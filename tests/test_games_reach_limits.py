@@ -103,6 +103,9 @@ class _Score(nn.Module):
 _COLUMNS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "one": (lambda y: y.select(1, 3), 1),
     "the last": (lambda y: y.select(dim=-1, index=-1), 1),
+    "one by its number": (lambda y: y[:, 3], 1),
+    "the last by its number": (lambda y: y[..., -1], 1),
+    "a part of a row": (lambda y: y[:, 3:5].sum(1), 32),
     "two": (lambda y: y.select(1, 0) - y.select(1, 31).square(), 2),
     "one of several functions": (lambda y: y.softmax(1).select(1, 3), 32),
     "one, and all": (lambda y: y.select(1, 3) - y.logsumexp(1), 33),

@@ -51,6 +51,8 @@ class Posterior(NamedTuple):
 
     Attributes:
         weights: Of the differences in the mean, ``(pairs, players)``.
+        signs: :math:`q`, ``(pairs, players)``.
+        additive: From the differences to the additive part alone, ``(players, pairs)``.
         precision: Of the differences, where nothing is known of the additive part.
         variances: Of the values, as parts of :math:`\sigma^2`, ``(players,)``.
         spare: What the sum of squares is divided by: how many pairs there are more than unknowns,
@@ -59,6 +61,8 @@ class Posterior(NamedTuple):
     """
 
     weights: Tensor
+    signs: Tensor
+    additive: Tensor
     precision: Tensor
     variances: Tensor
     spare: Tensor
@@ -67,7 +71,9 @@ class Posterior(NamedTuple):
         r"""Standard deviations ``(*batch, players)``, with the :math:`\sigma` that differences
         ``(pairs, *batch)`` have."""
         columns = differences.reshape(len(differences), -1)  # one example has no batch
-        amounts = (columns * product(self.precision, columns)).sum(0) / self.spare
+        # The precision does not see the additive part, however large that is, but for its rounding.
+        rest = columns - product(self.signs, product(self.additive, columns))
+        amounts = (rest * product(self.precision, rest)).sum(0) / self.spare
         found = torch.sqrt(amounts[:, None].clamp_min(0) * self.variances)
         return found.reshape(*differences.shape[1:], -1)
 
@@ -76,7 +82,8 @@ def posterior(coalitions: Tensor) -> Posterior:
     """What the differences of coalitions ``(pairs, players)`` and their complements tell, and that
     of everybody and nobody before them."""
     everybody = torch.nn.functional.pad(coalitions, (0, 0, 1, 0), value=True)
-    signs = 2 * everybody.to(torch.float64) - 1
+    precise = torch.float32 if coalitions.device.type == "mps" else torch.float64
+    signs = 2 * everybody.to(precise) - 1
     pairs, players = signs.shape
     own = torch.sinh(_SCALE / players * product(signs, signs.mT))
     rounding = _ROUNDING * math.sinh(_SCALE) * torch.eye(pairs, dtype=own.dtype, device=own.device)
@@ -100,7 +107,7 @@ def posterior(coalitions: Tensor) -> Posterior:
     left = pairs - players - 2
     spare = torch.where(rank > players - 0.5, float(left) if left > 0 else math.nan, math.nan)
     variances = (alone - explained + unknown).clamp_min(0)
-    return Posterior(weights, precision, variances, spare)
+    return Posterior(weights, signs, to_additive, precision, variances, spare)
 
 
 def _inverse(symmetric: Tensor) -> Tensor:

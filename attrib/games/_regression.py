@@ -1,4 +1,5 @@
-r"""Fitting an additive game to pairs of complementary coalitions.
+r"""Fitting an additive game, perhaps with interactions beside it, to pairs of complementary
+coalitions.
 
 With :math:`q = 2z - 1` and :math:`y = v(z) - v(1 - z)` an additive game has :math:`y = q \cdot
 \phi`: what all coalitions have in common is gone, and a pair is one observation.
@@ -6,7 +7,7 @@ With :math:`q = 2z - 1` and :math:`y = v(z) - v(1 - z)` an additive game has :ma
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,7 +94,8 @@ def fitted(
     reduce: Reducer,
     tol: float | None,
 ) -> Tensor | Estimate:
-    r"""The least squares fit :math:`\min_\phi \sum_z w_z (y_z - q_z \cdot \phi)^2`.
+    r"""The least squares fit :math:`\min_\phi \sum_z w_z (y_z - q_z \cdot \phi)^2`, or that of a
+    Gaussian process.
 
     Args:
         v: The game.
@@ -128,7 +130,7 @@ def fitted(
         seen.append(_observed(v, _pairs(stream, like, v.players, stop - before, how)))
         pooled = _pooled(seen)
         if how.process and not whole:
-            return _foretold(pooled)
+            return _foretold(pooled if len(seen) == 1 else _once(pooled), 2 * stop)
         return _with_errors(pooled, how.efficient, whole)
 
     first = min(count, 4 * v.players)
@@ -204,13 +206,25 @@ def _pooled(seen: list[_Observed]) -> _Observed:
     return _Observed(pairs, torch.cat([o.differences for o in seen]), seen[-1].rise)
 
 
-def _foretold(seen: _Observed) -> Estimate:
+def _once(seen: _Observed) -> _Observed:
+    """The same without pairs that were there before: what is known tells nothing new."""
+    coalitions = seen.pairs.coalitions
+    halves = torch.where(coalitions[:, :1], coalitions, ~coalitions)
+    rows: Any = halves
+    distinct, places = rows.unique(dim=0, return_inverse=True)
+    order = torch.arange(len(halves), device=halves.device)
+    first = order[: len(distinct)].scatter_reduce(0, places, order, "amin", include_self=False)
+    pairs = Pairs(*(part[first] for part in seen.pairs))
+    return _Observed(pairs, seen.differences[first], seen.rise)
+
+
+def _foretold(seen: _Observed, samples: int) -> Estimate:
     """The values by a Gaussian process, with its standard deviations."""
     found = posterior(seen.pairs.coalitions)
     differences = torch.cat([seen.rise[None], seen.differences])
     value = contracted(differences, found.weights)
     errors = found.errors(differences.to(found.weights.dtype)).to(value.dtype)
-    return Estimate(value, errors, 2 * len(seen.differences))
+    return Estimate(value, errors, samples)
 
 
 def _with_errors(seen: _Observed, efficient: bool, whole: bool) -> Estimate:

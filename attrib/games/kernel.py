@@ -66,8 +66,9 @@ def kernel_shap(
             game one of interactions, about which only their sizes are assumed, is foretold from the
             coalitions that were seen, and the Shapley values of both are returned. From the same
             coalitions its mean squared errors were 1.8 to 2.7 times smaller on models of tables and
-            images. It takes time in proportion to the third power of the coalitions: up to some
-            thousands.
+            images; where many features matter only together they may be larger. It takes time in
+            proportion to the third power of the coalitions: with 16 per feature, a tenth of a
+            second for 128 features and a minute for 1000.
         groups: Which entries of ``x`` are one feature, as for `attrib.games.game`.
         interventional: The baseline is a set to average over, as for `attrib.games.game`.
         reduce: `attrib.estimate` adds standard errors, for which one number per coalition and

@@ -168,6 +168,9 @@ JUPYTER = ("404", "409", "WebSocket", "reading 'schema'", "filebrowser:open-path
 
 def ready_cells(page: Any, count: int) -> Any:
     """The cells, once the kernel is there: what is run before is lost."""
+    # On a machine that is short of time Jupyter asks what to do, in front of everything.
+    asked = page.locator(".jp-Dialog")
+    page.add_locator_handler(asked, lambda found: found.locator(".jp-mod-accept").first.click())
     cells = page.locator(".jp-Notebook .jp-Cell")
     expect(cells).to_have_count(count, timeout=60_000)
     idle = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
@@ -285,6 +288,7 @@ def test_the_widget_works_in_a_notebook(
 
     # A kernel that is restarted answers no more, and the page says so.
     menu("Kernel", "kernelmenu:restart")
+    page.remove_locator_handler(page.locator(".jp-Dialog"))  # this question is ours
     page.locator(".jp-Dialog .jp-mod-accept").click()
     expect(page.locator(".jp-Dialog")).to_have_count(0)
     choose(views.first, "Method", "occlusion")

@@ -119,15 +119,19 @@ class Recording(TorchFunctionMode):
         return None if result is None else stand_in
 
     def recorded(self, call: Call) -> list[Value]:
-        """Note a call: on patches, if it is known how and that costs less, or on whole tensors."""
-        cost = work(call)
-        self.plain += cost
+        """Note a call; of one column of a linear map, the map to that column alone."""
+        self.plain += work(call)
         product = _product_of_column(call)
         if product is not None:
-            (column,) = self.recorded(product)
+            (column,) = self.reached(product)
             # Unless another column is needed, too, nothing is left that needs the whole map.
             parts, layout = in_a_row((column, 1, 0), {})
             call = Call(OPERATIONS[torch.select], torch.select, parts, layout, call.results, False)
+        return self.reached(call)
+
+    def reached(self, call: Call) -> list[Value]:
+        """Note a call: on patches, if it is known how and that costs less, or on whole tensors."""
+        cost = work(call)
         missing = sum(pasting(value.tensor) for value in call.values if value.whole is None)
         followed = follow(call)
         if followed is not None:
@@ -240,17 +244,33 @@ def _origin_of_rows(call: Call) -> Value | None:
 def _product_of_column(call: Call) -> Call | None:
     """The linear map to one column, if one column of a linear map is all that a call takes."""
     product = call.values[0].product if call.places == [0] else None
-    named = call.bound("input", "dim", "index")
-    if product is None or call.operation.name != "select" or named["dim"] not in (1, -1):
+    index = None if product is None else _column(call)
+    if product is None or index is None:
         return None
-    index = named["index"] % product.results[0].shape[1]
     own = product.bound("input", "weight", "bias")
-    kept = slice(index, index + 1)
-    weight = own["weight"][kept]
-    bias = None if own.get("bias") is None else own["bias"][kept]
-    parts, layout = in_a_row((own["input"], weight, bias), {})
-    column = F.linear(own["input"].tensor, weight, bias)
+    weight, bias = own["weight"], own.get("bias")
+    if weight.ndim != 2 or not (bias is None or bias.shape == weight.shape[:1]):
+        return None
+    kept = slice(index % len(weight), index % len(weight) + 1)
+    bias = None if bias is None else bias[kept]
+    parts, layout = in_a_row((own["input"], weight[kept], bias), {})
+    column = F.linear(own["input"].tensor, weight[kept], bias)
     return Call(product.operation, F.linear, parts, layout, [column], False)
+
+
+def _column(call: Call) -> int | None:
+    """Which column of rows a call takes, if it takes one."""
+    if call.operation.name == "select":
+        named = call.bound("input", "dim", "index")
+        return named["index"] if named["dim"] in (1, -1) else None
+    found: Any = call.parts[1] if call.operation.name == "__getitem__" else None
+    match found:
+        case (rows, int(index)) if rows is Ellipsis or (
+            isinstance(rows, slice) and rows == slice(None)
+        ):
+            return None if isinstance(index, bool) else index
+        case _:
+            return None
 
 
 def _rank(value: Value) -> int:
