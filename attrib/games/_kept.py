@@ -19,7 +19,7 @@ from attrib.perturb import Stream
 
 __all__ = ["kept", "may_be_kept"]
 
-# Entries: a megabyte of large ones.
+# Entries: half a megabyte in double precision.
 _SMALL = 2**16
 
 
@@ -29,7 +29,7 @@ def may_be_kept(entries: int, generator: torch.Generator | None, like: Tensor) -
 
 
 def kept(make: Callable[..., Any], stream: Stream, like: Tensor, *key: Any) -> Any:
-    """``make(stream, like, *key)``, made once for each state of the stream, which it advances.
+    """``make(stream, like, *key)``, made once for each state of the stream, which is not advanced.
 
     Args:
         make: A function of nothing else, whose result nobody writes to.

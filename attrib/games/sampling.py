@@ -93,7 +93,7 @@ def shapley_sampling(
     check_choice(design, "design", ("antithetic", "independent", "stratified"))
 
     def draws(v: Game, stream: Stream) -> Draws:
-        total = samples * _size(v.players, design)
+        total = samples * _coalitions_per_draw(v.players, design)
         if total and may_be_kept(total * v.players, generator, v.full):
             every: Tensor = kept(_every_walk, stream, v.full, v.players, samples, design)
             return contributions(v, lambda start, stop: every[start:stop], design)
@@ -113,6 +113,7 @@ def shapley_sampling(
 
 
 def _random_walks(stream: Stream, like: Tensor, players: int, design: Design) -> Take:
+    """The coalitions of random orders, see `walks`, on the device of a tensor."""
     uniform = random_rows(players, stream, like.device)
 
     def ranks(start: int, stop: int) -> Tensor:
@@ -122,8 +123,9 @@ def _random_walks(stream: Stream, like: Tensor, players: int, design: Design) ->
 
 
 def _every_walk(stream: Stream, like: Tensor, players: int, samples: int, design: Design) -> Tensor:
+    """The same of so many draws at once."""
     take = _random_walks(stream, like, players, design)
-    return take(0, samples * _size(players, design))
+    return take(0, samples * _coalitions_per_draw(players, design))
 
 
 def walks(ranks: Ranks, players: int, design: str, device: torch.device) -> Take:
@@ -136,7 +138,11 @@ def walks(ranks: Ranks, players: int, design: str, device: torch.device) -> Take
         design: See `shapley_sampling`.
         device: Where the coalitions are.
     """
-    inside, orders, size = players - 1, _orders_of(players, design), _size(players, design)
+    inside, orders, size = (
+        players - 1,
+        _orders_per_draw(players, design),
+        _coalitions_per_draw(players, design),
+    )
     joined = torch.arange(1, players, device=device)[:, None]
 
     def take(begin: int, end: int) -> Tensor:
@@ -160,7 +166,7 @@ def contributions(v: Game, take: Take, design: str) -> Draws:
     Returns:
         ``draws(start, stop)``, chunks ``(n, *batch, players)`` of independent draws.
     """
-    orders, size = _orders_of(v.players, design), _size(v.players, design)
+    orders, size = _orders_per_draw(v.players, design), _coalitions_per_draw(v.players, design)
     ends: list[Tensor] = []
 
     def draws(start: int, stop: int) -> Iterator[Tensor]:
@@ -179,14 +185,14 @@ def contributions(v: Game, take: Take, design: str) -> Draws:
     return draws
 
 
-def _orders_of(players: int, design: str) -> int:
+def _orders_per_draw(players: int, design: str) -> int:
     """How many orders one draw has."""
     return {"antithetic": 2, "independent": 1, "stratified": players}[design]
 
 
-def _size(players: int, design: str) -> int:
+def _coalitions_per_draw(players: int, design: str) -> int:
     """How many coalitions one draw has."""
-    return _orders_of(players, design) * (players - 1)
+    return _orders_per_draw(players, design) * (players - 1)
 
 
 def _orders(ranks: Tensor, design: str) -> Tensor:

@@ -123,13 +123,13 @@ class Recording(TorchFunctionMode):
         self.plain += work(call)
         product = _product_of_column(call)
         if product is not None:
-            (column,) = self.reached(product)
+            (column,) = self.in_steps(product)
             # Unless another column is needed, too, nothing is left that needs the whole map.
             parts, layout = in_a_row((column, 1, 0), {})
             call = Call(OPERATIONS[torch.select], torch.select, parts, layout, call.results, False)
-        return self.reached(call)
+        return self.in_steps(call)
 
-    def reached(self, call: Call) -> list[Value]:
+    def in_steps(self, call: Call) -> list[Value]:
         """Note a call: on patches, if it is known how and that costs less, or on whole tensors."""
         cost = work(call)
         missing = sum(pasting(value.tensor) for value in call.values if value.whole is None)
