@@ -101,20 +101,27 @@ class Batched:
 def called_like(attribute: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of positions that is called as an attribution is, also by the names of its
     arguments, and says so."""
-    try:
-        signature = inspect.signature(attribute)
-    except (TypeError, ValueError):  # a callable may have no signature
-        return function
+    return _CalledLike(attribute, function)
 
-    def call(*args: Any, **named: Any) -> Any:
+
+class _CalledLike:
+    # Reading a signature takes as long as a few kernels: it is read where somebody asks.
+    def __init__(self, attribute: Callable[..., Any], function: Callable[..., Any]) -> None:
+        self._attribute = attribute
+        self._function = function
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        try:
+            return inspect.signature(self._attribute)
+        except (TypeError, ValueError):  # a callable may have no signature
+            return inspect.signature(self._function)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
         if not named:
-            return function(*args)
-        bound = signature.bind(*args, **named)
-        return function(*bound.args, **bound.kwargs)
-
-    described: Any = call
-    described.__signature__ = signature
-    return call
+            return self._function(*args)
+        bound = self.__signature__.bind(*args, **named)
+        return self._function(*bound.args, **bound.kwargs)
 
 
 def baseline_of(attribute: Callable[..., Any]) -> str | None:
@@ -172,12 +179,13 @@ def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> C
     """
 
     def over(*points: Tree) -> Tree:
-        samples = length(points[0])
+        parts = [leaf for leaf in leaves(points) if leaf is not None]
+        samples = parts[0].shape[0]
         if samples == 1:
             return _one(fn, points, shared)
         if isinstance(fn, Batched) and _may_fold(points[0]):
             try:
-                return _fold(fn, samples, points, shared)
+                return _fold(fn, samples, parts, points, shared)
             except NotRowsError:
                 pass
             except Exception as error:
@@ -191,28 +199,6 @@ def stacked(fn: Callable[..., Any], *shared: Any, same_draws: bool = False) -> C
         return _lift(fn, points, shared, "same" if same_draws else "error")
 
     return over
-
-
-def repeated(fn: Batched, samples: int, batch: int, shared: tuple[Any, ...]) -> Callable[..., Any]:
-    """`fn` as a function of ``samples * batch`` rows, with all that belongs to rows repeated.
-
-    Args:
-        fn: Function of independent rows.
-        samples: How many times the rows of a batch come.
-        batch: How many rows it has.
-        shared: Further arguments of `fn`.
-
-    Returns:
-        ``over(*points)``, whose leaves have ``samples * batch`` rows.
-    """
-
-    def copies(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch:
-            return repeat(leaf, "batch ... -> (samples batch) ...", samples=samples)
-        return leaf
-
-    rows = Rows(tuple(map(copies, fn.rows.tensors)), samples * batch)
-    return lambda *points: fn.function(rows, *points, *tree_map(copies, shared))
 
 
 def _one(fn: Callable[..., Any], points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
@@ -231,11 +217,17 @@ def _may_fold(x: Tree) -> bool:
     return min(dimensions) > 1 if compiling() else min(dimensions) > 0
 
 
-def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any, ...]) -> Tree:
-    batch = next(leaf.shape[1] for leaf in leaves(points[0]) if leaf is not None)
-
-    if any(leaf.shape[1] != batch for leaf in leaves(points) if leaf is not None):
-        raise NotRowsError  # a leaf that the examples share is no row of any of them
+def _fold(
+    fn: Batched,
+    samples: int,
+    parts: list[Tensor],
+    points: tuple[Tree, ...],
+    shared: tuple[Any, ...],
+) -> Tree:
+    batch = parts[0].shape[1]
+    for part in parts:
+        if part.shape[1] != batch:
+            raise NotRowsError  # a leaf that the examples share is no row of any of them
 
     def folded(leaf: Tensor) -> Tensor:
         return leaf.flatten(0, 1)
@@ -243,8 +235,14 @@ def _fold(fn: Batched, samples: int, points: tuple[Tree, ...], shared: tuple[Any
     def unfolded(leaf: Tensor) -> Tensor:
         return leaf.reshape(samples, batch, *leaf.shape[1:])
 
-    results = repeated(fn, samples, batch, shared)(*(tree_map(folded, point) for point in points))
-    return tree_map(unfolded, results)
+    def repeated(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch:
+            return repeat(leaf, "batch ... -> (samples batch) ...", samples=samples)
+        return leaf
+
+    rows = Rows(tuple(map(repeated, fn.rows.tensors)), samples * batch)
+    each = [tree_map(folded, point) for point in points]
+    return tree_map(unfolded, fn.function(rows, *each, *tree_map(repeated, shared)))
 
 
 def _single_example(fn: Batched, points: tuple[Tree, ...], shared: tuple[Any, ...]) -> bool:

@@ -125,9 +125,14 @@ def check_score(score: Any, x: Tree) -> None:
         )
 
 
-def check_finite(gradient: list[Tensor], score: Tensor) -> list[Tensor]:
-    """The gradients, NaN for examples whose score is NaN or infinite: a ReLU would hide it."""
-    broken = _broken(score)
+def check_finite(
+    gradient: list[Tensor], score: Tensor, total: Tensor | None = None
+) -> list[Tensor]:
+    """The gradients, NaN for examples whose score is NaN or infinite: a ReLU would hide it.
+
+    The sum of the scores is taken anew if nobody has it.
+    """
+    broken = _broken(score, total)
     if broken is None:
         return gradient
     seen = numbers(broken)
@@ -239,10 +244,10 @@ def describe(tree: Any) -> str:
     return type(tree).__name__
 
 
-def _broken(score: Tensor) -> Tensor | None:
+def _broken(score: Tensor, total: Tensor | None = None) -> Tensor | None:
     """Which scores are NaN or infinite; ``None`` if it is known that none is."""
     # Cheap and nearly always enough; a sum that overflows is looked at entry by entry.
-    if concrete(score) and math.isfinite(score.sum().item()):
+    if concrete(score) and math.isfinite((score.sum() if total is None else total).item()):
         return None
     broken = ~torch.isfinite(score)
     seen = numbers(broken)

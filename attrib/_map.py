@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -60,14 +60,25 @@ def slices(tree: Tree) -> Points:
     return Points(length(tree), take)
 
 
-def draws(draw: Callable[[], Tree], samples: int) -> Points:
-    """Random points: drawn one after another, so that the draws do not depend on the chunk size."""
+def draws(
+    draw: Callable[[], Tree], samples: int, first: Callable[[Sequence[Tree]], Tree] | None = None
+) -> Points:
+    """Random points: drawn one after another, so that the draws do not depend on the chunk size.
+
+    Args:
+        draw: Makes one.
+        samples: How many are drawn.
+        first: Makes one point more, in front of the others, seeing those that come with it.
+    """
 
     def take(start: int, stop: int) -> Tree:
-        drawn = [draw() for _ in range(start, stop)]
-        return tree_map(lambda *leaf: torch.stack(leaf), *drawn)
+        leading = first is not None and start == 0
+        points = [draw() for _ in range(start + leading, stop)]
+        if first is not None and leading:
+            points.insert(0, first(points))
+        return tree_map(lambda *leaf: torch.stack(leaf), *points)
 
-    return Points(samples, take)
+    return Points(samples + (first is not None), take)
 
 
 def map_chunks(

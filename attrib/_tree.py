@@ -44,7 +44,7 @@ def copied(tree: Any) -> Any:
 
 def leaves(tree: Tree) -> list[Any]:
     """The leaves of a tree."""
-    if isinstance(tree, Tensor):
+    if isinstance(tree, (Tensor, int, float)):
         return [tree]
     parts: Any = tree
     if type(tree) is tuple:

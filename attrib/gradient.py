@@ -84,7 +84,7 @@ def saliency(f: Score) -> Attribute:
     """
 
     def method(f: Score) -> Attribute:
-        gradient = grad_and_score(f)
+        gradient = _grad_and_score(f)
         return lambda x, *args: gradient(x, *args)[0]
 
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
@@ -113,7 +113,7 @@ def input_x_gradient(f: Score) -> Attribute:
     """
 
     def method(f: Score) -> Attribute:
-        gradient = grad_and_score(f)
+        gradient = _grad_and_score(f)
         return lambda x, *args: tree_map(lambda g, a: g * _normal(a), gradient(x, *args)[0], x)
 
     check_callable(f, "f", "pass a score, e.g. attrib.target(model, 3)")
@@ -188,7 +188,6 @@ def _grad_and_score(f: Score) -> Callable[..., tuple[Tree, Tensor]]:
         else:
             compute = _by_transform if transforming() else _by_autograd
             score, *gradients = compute(score_at, values)
-            gradients = check_finite(gradients, score)
         return unflatten(spec, put([None] * len(parts), places, gradients)), score
 
     return call
@@ -202,10 +201,11 @@ def _by_autograd(
     with torch.enable_grad():
         variables = tuple(_variable(value, carrier) for value in values)
         score = score_at(variables, carrier)
+        total = score.sum()
     if not (carrier.light or carrier.changed):
         # Of a frozen model nobody can ask for more.
         carrier.light = _closed([score], [*variables, *carrier.variables])
-    found = [score, *_pull_back(score, variables, carrier)]
+    found = [score, *check_finite(_pull_back(total, variables, carrier), score, total)]
     alone = carrier.light or _closed(found, [*variables, *carrier.variables])
     return [tensor.detach() for tensor in found] if alone else found
 
@@ -262,18 +262,17 @@ def _several(
     with torch.enable_grad():
         variables = tuple(_variable(value, carrier) for value in values)
         scores = scores_at(variables, carrier, positions)
-    pulled = [_pull_back(score, variables, carrier, again=True) for score in scores]
+        totals = [score.sum() for score in scores]
+    pulled = [_pull_back(total, variables, carrier, again=True) for total in totals]
     score = torch.stack([score.detach() for score in scores])
     return [score, *check_finite([torch.stack(g) for g in zip(*pulled, strict=True)], score)]
 
 
 def _pull_back(
-    score: Tensor, variables: tuple[Tensor, ...], carrier: Plain, *, again: bool = False
+    total: Tensor, variables: tuple[Tensor, ...], carrier: Plain, *, again: bool = False
 ) -> list[Tensor]:
-    if not score.requires_grad:
+    if not total.requires_grad:
         refuse_independent()
-    with torch.enable_grad():
-        total = score.sum()
     carrier.pulling = True
     try:
         gradients: tuple[Any, ...] = torch.autograd.grad(
@@ -349,7 +348,7 @@ def _by_transform(
     # Recorded only when gradients are enabled, unlike in torch.func.grad: under torch.no_grad
     # memory and time are those of a plain backward pass.
     _, *gradients = pullback(torch.ones_like(score), retain_graph=torch.is_grad_enabled())
-    return [score, *gradients]
+    return [score, *check_finite(gradients, score)]
 
 
 def _normal(value: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,16 @@ from attrib._tree import differentiable, flatten, leaves, leaves_for, tree_map, 
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Perturb, Tree
 
-__all__ = ["Noise", "Stream", "check_scale", "drawn", "fork", "gaussian", "uniform"]
+__all__ = [
+    "Noise",
+    "Perturbed",
+    "Stream",
+    "check_scale",
+    "drawn",
+    "fork",
+    "gaussian",
+    "uniform",
+]
 
 
 class Stream:
@@ -74,6 +83,19 @@ def fork(generator: torch.Generator | None) -> torch.Generator | None:
     return torch.Generator(generator.device).manual_seed(int(seed))
 
 
+class Perturbed(NamedTuple):
+    """What a perturbation returns that says itself how much it has changed.
+
+    Attributes:
+        x: The perturbed input, a tree like ``x``.
+        change: The perturbation :math:`I`, a tensor or a tree of tensors that broadcast to those of
+            the attribution.
+    """
+
+    x: Tree
+    change: Tree
+
+
 @dataclass(frozen=True)
 class Noise:
     """Adds independent noise to every entry: one draw, or several as one after another.
@@ -81,6 +103,7 @@ class Noise:
     Attributes:
         draw: `torch.randn` or `torch.rand`.
         shaped: From these numbers to noise of scale one, in their place.
+        centre: The number that it makes no noise of.
         stream: Where they come from.
         scale: A number, or a tree of numbers like ``x``.
         name: What the scale is called.
@@ -88,37 +111,45 @@ class Noise:
 
     draw: Callable[..., Tensor]
     shaped: Callable[[Tensor], Tensor]
+    centre: float
     stream: Stream
     scale: Any
     name: str
 
     def __call__(self, x: Tree, /) -> Tree:
-        return tree_map(lambda leaf: leaf[0], self.several(x, 1))
+        return tree_map(lambda leaf: leaf[0], self.about(x)(1))
 
-    def several(self, x: Tree, samples: int) -> Tree:
-        """A tree like ``x`` with draws stacked on a leading axis."""
-        (parts, spec), scales = flatten(x), self.scales_for(x)
-        makers = [self._maker(leaf) for leaf in parts if differentiable(leaf)]
-        each = [[make() for make in makers] for _ in range(samples)]
-        draws = map(torch.stack, zip(*each, strict=True))
-
-        def perturbed(leaf: Any, scale: Any) -> Any:
-            if differentiable(leaf):
-                return leaf + self.shaped(next(draws)).mul_(check_number(scale, self.name))
-            return None if leaf is None else torch.stack([leaf] * samples)
-
-        return unflatten(spec, list(map(perturbed, parts, scales)))
-
-    def scales_for(self, x: Tree) -> list[Any]:
-        """The scale of every leaf."""
-        scales = leaves_for(x, self.scale)
+    def about(self, x: Tree) -> Callable[..., Tree]:
+        """``several(samples, after_x=False)``, a tree like ``x`` with draws stacked on a leading
+        axis, perhaps with ``x`` itself in front of them."""
+        (parts, spec), scales = flatten(x), leaves_for(x, self.scale)
         if scales is None:
             raise AttribValueError(
                 f"{self.name}: structure differs from that of x, got {len(leaves(self.scale))} "
-                f"numbers; pass one number, or a tree of {len(leaves(x))} numbers like x",
+                f"numbers; pass one number, or a tree of {len(parts)} numbers like x",
                 code=f"{self.name}.structure",
             )
-        return scales
+        amounts = [
+            check_number(scale, self.name) if differentiable(leaf) else None
+            for leaf, scale in zip(parts, scales, strict=True)
+        ]
+        noisy = [leaf for leaf in parts if differentiable(leaf)]
+        makers = [self._maker(leaf) for leaf in noisy]
+
+        def several(samples: int, after_x: bool = False) -> Tree:
+            each = [[make() for make in makers] for _ in range(samples)]
+            if after_x:
+                each.insert(0, [torch.full_like(leaf, self.centre) for leaf in noisy])
+            draws = map(torch.stack, zip(*each, strict=True))
+
+            def perturbed(leaf: Any, amount: float | None) -> Any:
+                if amount is not None:
+                    return torch.add(leaf, self.shaped(next(draws)), alpha=amount)
+                return None if leaf is None else torch.stack([leaf] * len(each))
+
+            return unflatten(spec, list(map(perturbed, parts, amounts)))
+
+        return several
 
     def _maker(self, leaf: Tensor) -> Callable[[], Tensor]:
         kind = {"dtype": leaf.dtype, "device": leaf.device}
@@ -145,7 +176,7 @@ def gaussian(std: Any, *, generator: torch.Generator | None = None) -> Perturb:
         torch.Size([2])
     """
     check_scale(std, "std")
-    return Noise(torch.randn, lambda draws: draws, Stream(generator), std, "std")
+    return Noise(torch.randn, lambda draws: draws, 0.0, Stream(generator), std, "std")
 
 
 def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb:
@@ -170,12 +201,17 @@ def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb
     """
     check_scale(radius, "radius")
     return Noise(
-        torch.rand, lambda draws: draws.mul_(2).sub_(1), Stream(generator), radius, "radius"
+        torch.rand, lambda draws: draws.mul_(2).sub_(1), 0.5, Stream(generator), radius, "radius"
     )
 
 
 def drawn(
-    perturb: Perturb, x: Tree, samples: int, point: Callable[[Any], Tree] = lambda found: found
+    perturb: Callable[[Tree], Any],
+    x: Tree,
+    samples: int,
+    *,
+    after_x: bool = False,
+    measured: bool = False,
 ) -> Points:
     """Draws of a perturbation, which do not depend on how they are chunked.
 
@@ -183,30 +219,37 @@ def drawn(
         perturb: ``x -> x'``, called once for each draw.
         x: What is perturbed.
         samples: Number of draws.
-        point: Where the perturbed input is in what `perturb` returns.
+        after_x: Put ``x`` itself in front of them, as one point more.
+        measured: Let `perturb` return a `Perturbed`, too.
     """
     if isinstance(perturb, Noise):
-        own = perturb
-        own.scales_for(x)  # refused before anything is evaluated
+        several = perturb.about(x)  # which refuses x before anything is evaluated
 
-        def take(start: int, stop: int) -> Tree:
-            return own.several(x, stop - start)
+        def together(start: int, stop: int) -> Tree:
+            first = after_x and start == 0
+            return several(stop - start - first, first)
 
-        return Points(samples, take)
+        return Points(samples + after_x, together)
 
     def draw() -> Tree:
         found = perturb(x)
-        check_like(point(found), x, "perturb", "one draw for each call")
+        point = found.x if measured and isinstance(found, Perturbed) else found
+        check_like(point, x, "perturb", "one draw for each call")
         return found
 
-    return draws(draw, samples)
+    def unmoved(beside: Sequence[Any]) -> Tree:
+        if beside and isinstance(beside[0], Perturbed):
+            return Perturbed(x, tree_map(torch.zeros_like, beside[0].change))
+        return x
+
+    return draws(draw, samples, unmoved if after_x else None)
 
 
 def check_scale(scale: Any, name: str) -> None:
     """A number, or a tree of numbers in which those of leaves without noise may be absent."""
-    if scale is None:
-        check_number(scale, name)
-    tree_map(lambda s: check_number(s, name), scale)
+    for number in leaves(scale):
+        if number is not None or scale is None:
+            check_number(number, name)
 
 
 def _copy_of_global(device: torch.device) -> torch.Generator:

@@ -1,11 +1,10 @@
-"""Comparing the attributions of perturbed inputs with that of the input, for robustness."""
+"""Comparing what is seen at perturbed inputs with what is seen at the input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 
 from attrib._batched import called_like
@@ -17,14 +16,22 @@ from attrib.metrics._calling import at_points, check_batch_dims, check_tensors
 from attrib.perturb import drawn
 from attrib.types import Attribute, Measure, Perturb, Reducer, Tree
 
-__all__ = ["Compare", "Look", "Seen", "compared", "differences", "floating"]
+__all__ = [
+    "Compare",
+    "Look",
+    "Seen",
+    "compared",
+    "differences",
+    "floating",
+    "folded",
+]
 
 
 class Seen(NamedTuple):
     """What there is at a point, or at points that are stacked.
 
     Attributes:
-        found: The leaves of the attribution.
+        found: The leaves of the attribution, or the score.
         beside: What else a measure looks at.
     """
 
@@ -35,8 +42,8 @@ class Seen(NamedTuple):
 Look: TypeAlias = Callable[[tuple[Any, ...]], Callable[[Tree], Tree]]
 """From the further arguments of a measure to what it looks at beside, as a function of points."""
 
-Compare: TypeAlias = Callable[[Seen, Seen, int], Tensor]
-"""``compare(at x, at points, batch_dims)``, one number per point, ``(samples, *batch)``."""
+Compare: TypeAlias = Callable[[Seen, int], Callable[[Seen], Tensor]]
+"""``compare(at x, batch_dims)(at points)``, one number per point, ``(samples, *batch)``."""
 
 
 def compared(
@@ -49,8 +56,7 @@ def compared(
     chunk_size: ChunkSize,
     reduce: Reducer,
 ) -> Measure:
-    """Compare the attributions of perturbed inputs with that of the input, the first of the points:
-    together they take less time than one after another."""
+    """Compare the attributions of perturbed inputs with that of the input."""
     check_callable(attribute, "attribute", "pass an attribution, e.g. attrib.saliency(f)")
     check_callable(perturb, "perturb", "pass a function x -> x', e.g. attrib.perturb.uniform(0.1)")
     check_count(samples, "samples")
@@ -59,28 +65,57 @@ def compared(
 
     def measure(x: Tree, *args: Any) -> Tensor:
         check_input(x, gradients=False)
-        points = _after(x, drawn(perturb, x, samples))
         over, beside = at_points(attribute, batch_dims, *args), look(args)
-        origin: list[Seen] = []
 
-        def kernel(points: Tree) -> Any:
+        def kernel(points: Tree) -> Seen:
             around = beside(points)  # which refuses points before the attribution is made
             return Seen(_present(over(points)), around)
 
-        def comparisons() -> Iterator[Tensor]:
-            chunk: Any
-            for chunk in map_chunks(kernel, points, chunk_size=chunk_size, like=x):
-                seen = chunk
-                if not origin:
-                    origin.append(_some(chunk, 0))
-                    check_batch_dims(origin[0].found, batch_dims)
-                    seen = _some(chunk, slice(1, None))
-                if len(seen.found[0]) > 0:
-                    yield compare(origin[0], seen, batch_dims + 1)
+        def against(here: Seen) -> Callable[[Seen], Tensor]:
+            check_batch_dims(here.found, batch_dims)
+            return compare(here, batch_dims)
 
-        return reduce(comparisons()).to(origin[0].found[0].dtype)
+        return folded(
+            kernel, against, x, drawn(perturb, x, samples, after_x=True), chunk_size, reduce
+        )
 
     return called_like(attribute, measure)
+
+
+def folded(
+    kernel: Callable[[Tree], Seen],
+    against: Callable[[Seen], Callable[[Seen], Tree]],
+    x: Tree,
+    points: Points,
+    chunk_size: ChunkSize,
+    reduce: Callable[[Iterable[Any]], Tree],
+) -> Tensor:
+    """What comes of points seen from the first of them, which is ``x``: together they take less
+    time than one after another.
+
+    Args:
+        kernel: What is seen at stacked points.
+        against: ``against(at x)(at points)``.
+        x: The first point.
+        points: All points.
+        chunk_size: Points evaluated at once.
+        reduce: What is made of all that comes, in the precision of what is found.
+    """
+    found: list[Seen] = []
+
+    def comparisons() -> Iterator[Tree]:
+        compare: Any = None
+        seen: Any
+        for seen in map_chunks(kernel, points, chunk_size=chunk_size, like=x):
+            if compare is None:
+                found.append(_some(seen, 0))
+                compare = against(found[0])
+                seen = _some(seen, slice(1, None))
+            if len(seen.found[0]) > 0:
+                yield compare(seen)
+
+    result: Any = reduce(comparisons())
+    return result.to(found[0].found[0].dtype)
 
 
 def floating(tree: Tree, name: str) -> list[Tensor]:
@@ -106,19 +141,6 @@ def differences(after: list[Tensor], before: list[Tensor]) -> list[Tensor]:
 
 def _present(attribution: Tree) -> list[Tensor]:
     return [part for part in check_tensors(attribution) if part is not None]
-
-
-def _after(x: Tree, points: Points) -> Points:
-    """The points, with ``x`` in front of them."""
-
-    def take(start: int, stop: int) -> Tree:
-        if start > 0:
-            return points.take(start - 1, stop - 1)
-        if stop == 1:
-            return tree_map(lambda leaf: leaf[None], x)
-        return tree_map(lambda a, b: torch.cat([a[None], b]), x, points.take(0, stop - 1))
-
-    return Points(points.total + 1, take)
 
 
 def _some(seen: Seen, which: Any) -> Seen:

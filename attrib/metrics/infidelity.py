@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from attrib._batched import stacked
 from attrib._checks import (
     check_baseline,
     check_callable,
@@ -18,35 +20,23 @@ from attrib._checks import (
     check_values,
     describe,
 )
-from attrib._map import ChunkSize, Points, check_chunk_size, map_chunks
-from attrib._tree import copied, differentiable, features, leaves
+from attrib._map import ChunkSize, Points, check_chunk_size
+from attrib._tree import differentiable, features, leaves
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.games._coalitions import random_rows
 from attrib.games.game import Game, game
 from attrib.games.groups import Groups
 from attrib.gradient import score_of
-from attrib.metrics._calling import at_points, check_attribution, check_tensors, given_or_made
+from attrib.metrics._calling import check_attribution, check_tensors, given_or_made
 from attrib.metrics._direction import named
 from attrib.metrics._hiding import check_groups, player_values
+from attrib.metrics._moving import Seen, folded
 from attrib.metrics._statistics import ratio, residual_of, wide
-from attrib.perturb import Stream, drawn, fork
+from attrib.perturb import Perturbed, Stream, drawn, fork
 from attrib.reducers import mean
 from attrib.types import Attribute, Measure, Perturb, Score, Tree
 
 __all__ = ["Hiding", "Perturbed", "hiding", "infidelity"]
-
-
-class Perturbed(NamedTuple):
-    """What a perturbation returns that says itself how much it has changed.
-
-    Attributes:
-        x: The perturbed input, a tree like ``x``.
-        change: The perturbation :math:`I`, a tensor or a tree of tensors that broadcast to those of
-            the attribution.
-    """
-
-    x: Tree
-    change: Tree
 
 
 class Hiding(NamedTuple):
@@ -157,26 +147,37 @@ def infidelity(
             "attrib.perturb.gaussian(0.1), or attrib.metrics.hiding()",
         )
 
+    def squared(pairs: Iterable[tuple[Tensor, Tensor]]) -> Any:
+        if normalize:
+            return residual_of(pairs)
+        return mean((foretold - lost).square() for foretold, lost in pairs)
+
     def measure(attribution: Tree, x: Tree, baseline: Any = 0, *args: Any) -> Tensor:
         if isinstance(perturb, Hiding):
             v = game(f, x, baseline, *args, groups=perturb.groups, chunk_size=chunk_size)
-            full, pairs = v.full, _hidden(v, perturb, samples, player_values(attribution, v))
-        else:
-            check_input(x, gradients=False)
-            start = check_baseline(baseline, x) if form == "global" else None
-            points, score = drawn(draw, x, samples, _point), score_of(f, own=True)
-            full, _ = check_values(score(copied(x), *args))
-            over = at_points(score, full.ndim, *args)
-            pairs = map_chunks(
-                _comparing(attribution, x, start, full, over),
-                points,
-                chunk_size=chunk_size,
-                like=x,
+            pairs = _hidden(v, perturb, samples, player_values(attribution, v))
+            return squared(pairs).to(v.full.dtype)
+        check_input(x, gradients=False)
+        parts = check_tensors(attribution)
+        start = check_baseline(baseline, x) if form == "global" else None
+        over = stacked(score_of(f, own=True), *args)
+
+        def kernel(points: Tree) -> Seen:
+            # Before the model, which may write to the points.
+            changes = _changes(x, points, start)
+            return Seen([over(_point(points))], changes)
+
+        def against(here: Seen) -> Callable[[Seen], tuple[Tensor, Tensor]]:
+            full, _ = check_values(here.found[0])
+            if any(part is not None and part.shape[: full.ndim] != full.shape for part in parts):
+                check_attribution(attribution, x, full.shape)
+            return lambda there: (
+                wide(_product(parts, leaves(there.beside), full.ndim)),
+                wide(full - there.found[0]),
             )
-        both = ((wide(foretold), wide(lost)) for foretold, lost in pairs)
-        if normalize:
-            return residual_of(both).to(full.dtype)
-        return mean((foretold - lost).square() for foretold, lost in both).to(full.dtype)
+
+        points = drawn(draw, x, samples, after_x=True, measured=True)
+        return folded(kernel, against, x, points, chunk_size, squared)
 
     return named("infidelity", given_or_made(attribute, measure))
 
@@ -185,25 +186,10 @@ def _point(found: Any) -> Tree:
     return found.x if isinstance(found, Perturbed) else found
 
 
-def _comparing(
-    attribution: Tree, x: Tree, baseline: Tree | None, full: Tensor, over: Callable[[Tree], Tensor]
-) -> Callable[[Tree], tuple[Tensor, Tensor]]:
-    """From points and their changes to what the attribution foretells and what the score loses."""
-    parts = check_tensors(attribution)
-    if any(part is not None and part.shape[: full.ndim] != full.shape for part in parts):
-        check_attribution(attribution, x, full.shape)
-
-    def kernel(points: Tree) -> tuple[Tensor, Tensor]:
-        if isinstance(points, Perturbed):
-            points, changes = points.x, leaves(points.change)
-        else:
-            changes = _changes(x, points, baseline)
-        return _product(parts, changes, full.ndim), full - over(points)
-
-    return kernel
-
-
-def _changes(x: Tree, points: Tree, baseline: Tree | None) -> list[Any]:
+def _changes(x: Tree, points: Tree, baseline: Tree | None) -> Tree:
+    """What belongs to the attribution, by how much the points differ from ``x``."""
+    if isinstance(points, Perturbed):
+        return points.change
     starts = leaves(x) if baseline is None else leaves(baseline)
 
     def change(a: Any, b: Any, point: Any) -> Any:
@@ -211,7 +197,7 @@ def _changes(x: Tree, points: Tree, baseline: Tree | None) -> list[Any]:
             return None
         return a - point if baseline is None else ratio(a - point, a - b)
 
-    return [change(*each) for each in zip(leaves(x), starts, leaves(points), strict=True)]
+    return tuple(map(change, leaves(x), starts, leaves(points)))
 
 
 def _product(parts: list[Any], changes: list[Any], batch_dims: int) -> Tensor:
@@ -222,7 +208,7 @@ def _product(parts: list[Any], changes: list[Any], batch_dims: int) -> Tensor:
             f"{len(changes)}",
             code="attribution.shape",
         )
-    total: Any = 0
+    products: list[Tensor] = []
     pairs = [p for p in zip(parts, changes, strict=True) if p[0] is not None and p[1] is not None]
     if not pairs:
         raise AttribTypeError(
@@ -232,18 +218,21 @@ def _product(parts: list[Any], changes: list[Any], batch_dims: int) -> Tensor:
         )
     for part, change in pairs:
         own, width = part.shape[batch_dims:], change.shape[batch_dims + 1 :]
-        fits = part.ndim + 1 == change.ndim and all(
-            a == b or 1 in (a, b) for a, b in zip(own, width, strict=True)
-        )
-        if not fits:
+        if own != width and not _broadcast(own, width):
             raise AttribValueError(
                 f"attribution: does not broadcast to the perturbation, got {describe(part)} for "
                 f"{describe(change[0])}; for numbers of features, perturb by "
                 "attrib.metrics.hiding(groups)",
                 code="attribution.shape",
             )
-        total = total + features(part * change, batch_dims + 1).sum(-1)
-    return total
+        products.append(features(part * change, batch_dims + 1).sum(-1))
+    return reduce(torch.add, products)
+
+
+def _broadcast(own: torch.Size, width: torch.Size) -> bool:
+    """Whether two shapes go together, dimension by dimension."""
+    alike = len(own) == len(width)
+    return alike and all(a == b or 1 in (a, b) for a, b in zip(own, width, strict=True))
 
 
 def _hidden(
@@ -255,4 +244,5 @@ def _hidden(
         return uniform(start, stop) >= perturb.share
 
     for present, found in v.over(Points(samples, take)):
-        yield torch.einsum("sp,...p->s...", (~present).to(values), values), v.full - found
+        foretold = torch.einsum("sp,...p->s...", (~present).to(values), values)
+        yield wide(foretold), wide(v.full - found)

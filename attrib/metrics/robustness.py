@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from attrib._map import ChunkSize
 from attrib.metrics._direction import named
 from attrib.metrics._moving import Look, Seen, compared, differences, floating
-from attrib.metrics._statistics import Norm, check_norm, norm_of, ratio
+from attrib.metrics._statistics import Norm, check_norm, norm_of
 from attrib.reducers import maximum, mean
 from attrib.types import Attribute, Measure, Perturb, Reducer
 
@@ -152,10 +153,13 @@ def local_lipschitz(
     """
     unit = check_norm(norm)
 
-    def slope(here: Seen, there: Seen, dims: int) -> Tensor:
-        moved = norm_of(differences(there.beside, here.beside), dims, unit)
-        far = norm_of(differences(there.found, here.found), dims, unit)
-        return torch.where(moved == 0, 0, far / torch.where(moved == 0, 1, moved))
+    def slope(here: Seen, dims: int) -> Callable[[Seen], Tensor]:
+        def at(there: Seen) -> Tensor:
+            moved = norm_of(differences(there.beside, here.beside), dims + 1, unit)
+            far = norm_of(differences(there.found, here.found), dims + 1, unit)
+            return torch.where(moved == 0, 0, far / torch.where(moved == 0, 1, moved))
+
+        return at
 
     inputs: Look = lambda args: partial(floating, name="x")
     return named(
@@ -176,9 +180,15 @@ def _sensitivity(
 ) -> Measure:
     unit = check_norm(norm)
 
-    def distance(here: Seen, there: Seen, dims: int) -> Tensor:
-        far = norm_of(differences(there.found, here.found), dims, unit)
-        return ratio(far, norm_of(here.found, dims - 1, unit)) if relative else far
+    def distance(here: Seen, dims: int) -> Callable[[Seen], Tensor]:
+        size = norm_of(here.found, dims, unit) if relative else None
+        whole = None if size is None else torch.where(size == 0, 1, size)
+
+        def at(there: Seen) -> Tensor:
+            far = norm_of(differences(there.found, here.found), dims + 1, unit)
+            return far if whole is None else far / whole
+
+        return at
 
     nothing: Look = lambda args: lambda points: None
     return compared(attribute, perturb, nothing, distance, samples, batch_dims, chunk_size, reduce)

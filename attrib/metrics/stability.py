@@ -236,14 +236,20 @@ def _stability(
 
         return seen_at
 
-    def share(here: Seen, there: Seen, dims: int) -> Tensor:
-        (before, label), (after, found) = here.beside, there.beside
-        moved = differences(after, before)
-        if name != "outputs":
-            moved = _relative(moved, before, least)
-        changes = _relative(differences(there.found, here.found), here.found, least)
-        result = norm_of(changes, dims, unit) / norm_of(moved, dims, unit).clamp_min(least)
-        return result if label is None else result.where(found == label, -math.inf)
+    def share(here: Seen, dims: int) -> Callable[[Seen], Tensor]:
+        before, label = here.beside
+
+        def at(there: Seen) -> Tensor:
+            after, found = there.beside
+            moved = differences(after, before)
+            if name != "outputs":
+                moved = _relative(moved, before, least)
+            changes = _relative(differences(there.found, here.found), here.found, least)
+            size = norm_of(moved, dims + 1, unit).clamp_min(least)
+            result = norm_of(changes, dims + 1, unit) / size
+            return result if label is None else result.where(found == label, -math.inf)
+
+        return at
 
     def reduce(chunks: Any) -> Tensor:
         found = maximum(chunks)
