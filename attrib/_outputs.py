@@ -48,32 +48,36 @@ class Caller:
 
     Args:
         model: The model.
-        call: What is called in its place.
+        call: What is called in its place; a single call may name something else.
     """
 
     def __init__(self, model: Callable[..., Any], call: Callable[..., Any] | None = None) -> None:
         self._model = call or model
         self._channels_last = isinstance(model, nn.Module) and wants_channels_last(model)
 
-    def __call__(self, x: Tree, args: tuple[Any, ...]) -> Any:
+    def __call__(
+        self, x: Tree, args: tuple[Any, ...], instead: Callable[..., Any] | None = None
+    ) -> Any:
+        model = instead or self._model
         if not (self._channels_last and any(_is_image(leaf) for leaf in leaves(x))):
-            return self._call(x, args)
+            return _call(model, x, args)
         try:
-            return self._call(tree_map(with_channels_last, x), args)
+            return _call(model, tree_map(with_channels_last, x), args)
         except RuntimeError as error:
             if not insists_on_layout(error):
                 raise
             self._channels_last = False
             if tapping():
                 raise
-            return self._call(x, args)
+            return _call(model, x, args)
 
-    def _call(self, x: Tree, args: tuple[Any, ...]) -> Any:
-        if isinstance(x, dict):
-            return self._model(*args, **x)
-        if isinstance(x, (tuple, list)):
-            return self._model(*x, *args)
-        return self._model(x, *args)
+
+def _call(model: Callable[..., Any], x: Tree, args: tuple[Any, ...]) -> Any:
+    if isinstance(x, dict):
+        return model(*args, **x)
+    if isinstance(x, (tuple, list)):
+        return model(*x, *args)
+    return model(x, *args)
 
 
 def in_some_layout(run: Callable[[], _Result], models: int = 1) -> _Result:

@@ -25,6 +25,7 @@ __all__ = [
     "only_mapped",
     "seen_by_compilers",
     "transforming",
+    "undisturbed",
     "value_and_slope",
     "vjp",
 ]
@@ -51,6 +52,17 @@ def transforming() -> bool:
     """Whether a compiler, a `torch.func` transform or forward mode surrounds this code, or
     inference mode, in which nothing can be recorded."""
     return _transforming() or torch.is_inference_mode_enabled() or _forward_ad._current_level >= 0
+
+
+def undisturbed(tensor: Tensor) -> bool:
+    """Whether autograd is all that sees what is computed of this tensor here: no transform, no
+    compiler, no mode."""
+    return (
+        type(tensor) is Tensor
+        and not transforming()
+        and _C._len_torch_function_stack() == 0
+        and _C._len_torch_dispatch_stack() == 0
+    )
 
 
 def concrete(tensor: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from attrib._batched import Batched, Choice, NotRowsError, Rows, stacked
 from attrib._checks import check_callable, check_input, describe
+from attrib._last_layer import LastLayer
 from attrib._map import ChunkSize, check_chunk_size, map_chunks, slices
 from attrib._marked import Marked
 from attrib._outputs import (
@@ -301,7 +303,7 @@ def _score(
     transform: Callable[[Tensor], Tensor] | None,
 ) -> Score:
     check_callable(model, "model", "pass a module or a function")
-    index = check_index(index)
+    chosen: Any = check_index(index)
     if index is None and transform is not None:
         raise AttribTypeError(
             "index: missing, got None; a probability is that of a class: say which",
@@ -315,7 +317,11 @@ def _score(
             code="output.type",
         )
 
-    return choosing(outputs_of(model, stochastic), index, output, transform)
+    evaluate, last = _evaluating(model, stochastic), None
+    one: Any = chosen if isinstance(index, (int, tuple)) and transform is None else None
+    if isinstance(model, nn.Module) and one is not None and not stochastic:
+        last = LastLayer(model, one, evaluate)
+    return choosing(_outputs(model, stochastic, evaluate), chosen, output, transform, last)
 
 
 def outputs_of(
@@ -328,14 +334,30 @@ def outputs_of(
         stochastic: As for `target`.
         call: What is called in the place of the model.
     """
+    return _outputs(model, stochastic, _evaluating(model, stochastic, call))
+
+
+def _evaluating(
+    model: Callable[..., Any], stochastic: bool, call: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """``evaluate(x, args, instead=None)``, of the model or of what is given in its place."""
     caller, moody = Caller(model, call), moody_modules(model)
 
-    def outputs(x: Tree, *args: Any) -> Any:
+    def evaluate(x: Tree, args: tuple[Any, ...], instead: Callable[..., Any] | None = None) -> Any:
         check_mode(moody, stochastic)
-        return caller(x, args)
+        return caller(x, args, instead)
+
+    return evaluate
+
+
+def _outputs(
+    model: Callable[..., Any], stochastic: bool, evaluate: Callable[..., Any]
+) -> Callable[..., Any]:
+    def outputs(x: Tree, *args: Any) -> Any:
+        return evaluate(x, args)
 
     def of_rows(rows: Rows, x: Tree, *args: Any) -> Any:
-        return outputs(x, *args)
+        return evaluate(x, args)
 
     if not isinstance(model, nn.Module):
         return outputs
@@ -351,17 +373,30 @@ def choosing(
     index: Index,
     output: Output = None,
     transform: Callable[[Tensor], Tensor] | None = None,
+    last: LastLayer | None = None,
 ) -> Score:
-    """One number per example out of what `run` returns, which has independent rows if marked so."""
+    """One number per example out of what `run` returns, which has independent rows if marked so.
+
+    Args:
+        run: The model.
+        index: As for `target`.
+        output: As for `target`.
+        transform: What is made of the outputs before one is chosen.
+        last: What is known of the last layer of the model, if only one output of it is needed.
+    """
     carried = run.rows.tensors if isinstance(run, Batched) else ()
 
-    def outputs(x: Tree, args: tuple[Any, ...], rows: tuple[Tensor, ...] = carried) -> Any:
-        result = run.function(Rows(rows), x, *args) if isinstance(run, Batched) else run(x, *args)
+    def read(result: Any) -> Any:
         if callable(index) and output is None and transform is None:
             # The user's own function sees what the model returned, unless told where to look.
             return result
         found = read_output(result, output)
         return found if transform is None else transform(found)
+
+    def outputs(x: Tree, args: tuple[Any, ...], rows: tuple[Tensor, ...] = carried) -> Any:
+        return read(
+            run.function(Rows(rows), x, *args) if isinstance(run, Batched) else run(x, *args)
+        )
 
     def choose(found: Any, index: Index, x: Tree, length: int | None) -> Tensor:
         score = index(found) if callable(index) else select(found, index, x)
@@ -369,6 +404,8 @@ def choosing(
 
     def of_rows(rows: Rows, x: Tree, *args: Any) -> Tensor:
         own, which = rows.tensors[: len(carried)], rows.tensors[len(carried) :]
+        if last is not None and last.worthwhile(x):
+            return last.read(x, args, read, partial(choose, x=x, length=rows.length))
         return choose(outputs(x, args, own), which[0] if which else index, x, rows.length)
 
     if not isinstance(run, Batched):
