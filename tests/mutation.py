@@ -154,9 +154,37 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "one draw for a whole chunk",
         "_map.py",
-        "drawn = [draw() for _ in range(start, stop)]",
-        "drawn = [draw()] * (stop - start)",
+        "points = [draw() for _ in range(start + leading, stop)]",
+        "points = [draw()] * (stop - start - leading)",
         "tests/test_map.py",
+    ),
+    Mutant(
+        "another output of the last layer",
+        "_last_layer.py",
+        "tensor.narrow(0, column, 1)",
+        "tensor.narrow(0, column - 1, 1)",
+        "tests/test_last_layer.py",
+    ),
+    Mutant(
+        "what was written to the input of the last layer not seen",
+        "_last_layer.py",
+        "not given.unchanged() or ",
+        "",
+        "tests/test_last_layer.py",
+    ),
+    Mutant(
+        "a model keeps outputs without numbers",
+        "_last_layer.py",
+        "if kept() is not None:",
+        "if False:",
+        "tests/test_last_layer.py",
+    ),
+    Mutant(
+        "x moved where it is evaluated with its draws",
+        "perturb.py",
+        "torch.full_like(leaf, self.centre)",
+        "torch.full_like(leaf, 0.25)",
+        METRICS + "_robustness.py",
     ),
     Mutant(
         "rows of a batch repeated in the wrong order",
@@ -168,7 +196,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "rows of a batch not repeated",
         "_batched.py",
-        "rows = Rows(tuple(map(copies, fn.rows.tensors)), samples * batch)",
+        "rows = Rows(tuple(map(repeated, fn.rows.tensors)), samples * batch)",
         "rows = Rows(fn.rows.tensors, samples * batch)",
         "tests/test_batched.py",
     ),
@@ -234,14 +262,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "derivative of the result lost",
         "gradient.py",
-        "    return [score, *gradients]",
+        "    return [score, *check_finite(gradients, score)]",
         "    return [score, *(gradient.detach() for gradient in gradients)]",
         "tests/test_gradient.py",
     ),
     Mutant(
         "scores that are not finite let through",
         "_checks.py",
-        "if concrete(score) and math.isfinite(score.sum().item()):",
+        "if concrete(score) and math.isfinite((score.sum() if total is None else total).item()):",
         "if True:",
         "tests/test_errors.py",
     ),
@@ -1090,8 +1118,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "infidelity of the score instead of what it loses",
         "metrics/infidelity.py",
-        "full - over(points)",
-        "over(points)",
+        "wide(full - there.found[0])",
+        "wide(there.found[0])",
         METRICS + "_infidelity.py",
     ),
     Mutant(
@@ -1111,8 +1139,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "attributions compared with themselves",
         "metrics/robustness.py",
-        "norm_of(differences(there.found, here.found), dims, unit)\n        return ratio(",
-        "norm_of(differences(there.found, there.found), dims, unit)\n        return ratio(",
+        "differences(there.found, here.found), dims + 1, unit)\n            return far if",
+        "differences(there.found, there.found), dims + 1, unit)\n            return far if",
         METRICS + "_robustness.py",
     ),
     Mutant(
