@@ -55,6 +55,8 @@ def target(
     `nn.Module` is marked `batched`: dimension 0 is taken to be a batch of independent examples, and
     so is that of every further argument which is as long. Give a sequence whose positions are
     scored one by one its batch dimension, ``x[None]``, and close over a tensor that examples share.
+    Where the outputs come straight from an `nn.Linear`, a large batch on a CPU computes only the
+    one that an integer or a tuple asks for.
 
     Args:
         model: Module or function.
