@@ -71,6 +71,8 @@ def test_two_servers_know_nothing_of_each_other(watched: Callable[..., Any]) -> 
         ready(second, 6)
         first.close()
         second.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)  # those of the event loop end after it
     assert set(threading.enumerate()) <= before
     for server in (one, two):
         with socket.socket() as free:
