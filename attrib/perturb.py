@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from attrib._checks import check_like, check_number
 from attrib._map import Points, draws
-from attrib._transforms import compiling, mapped
+from attrib._transforms import compiling, mapped, transforming
 from attrib._tree import differentiable, flatten, leaves, leaves_for, tree_map, unflatten
 from attrib.errors import AttribTypeError, AttribValueError
 from attrib.types import Perturb, Tree
@@ -101,17 +100,15 @@ class Noise:
     """Adds independent noise to every entry: one draw, or several as one after another.
 
     Attributes:
-        draw: `torch.randn` or `torch.rand`.
-        shaped: From these numbers to noise of scale one, in their place.
-        centre: The number that it makes no noise of.
+        draw: ``draw(shape, generator=, dtype=, device=)``, noise of scale one.
+        fill: ``fill(tensor, generator)``, the same numbers in the place of those of a tensor.
         stream: Where they come from.
         scale: A number, or a tree of numbers like ``x``.
         name: What the scale is called.
     """
 
     draw: Callable[..., Tensor]
-    shaped: Callable[[Tensor], Tensor]
-    centre: float
+    fill: Callable[[Tensor, torch.Generator | None], Tensor]
     stream: Stream
     scale: Any
     name: str
@@ -134,26 +131,48 @@ class Noise:
             for leaf, scale in zip(parts, scales, strict=True)
         ]
         noisy = [leaf for leaf in parts if differentiable(leaf)]
-        makers = [self._maker(leaf) for leaf in noisy]
+        sources = [self.stream.on(leaf.device) for leaf in noisy]
+
+        def drawn(leaf: Tensor, source: torch.Generator | None) -> Tensor:
+            return self.draw(leaf.shape, generator=source, dtype=leaf.dtype, device=leaf.device)
 
         def several(samples: int, after_x: bool = False) -> Tree:
-            each = [[make() for make in makers] for _ in range(samples)]
-            if after_x:
-                each.insert(0, [torch.full_like(leaf, self.centre) for leaf in noisy])
-            draws = map(torch.stack, zip(*each, strict=True))
+            if transforming():  # which may want other numbers for each of the examples it maps over
+                each = [list(map(drawn, noisy, sources)) for _ in range(samples)]
+                if after_x:
+                    each.insert(0, list(map(torch.zeros_like, noisy)))
+                noises = list(map(torch.stack, zip(*each, strict=True)))
+            else:
+                noises = [leaf.new_empty((samples + after_x, *leaf.shape)) for leaf in noisy]
+                for noise in noises if after_x else ():
+                    noise[0].zero_()
+                for place in range(int(after_x), samples + after_x):
+                    for noise, source in zip(noises, sources, strict=True):
+                        self.fill(noise[place], source)
+            waiting = iter(noises)
 
             def perturbed(leaf: Any, amount: float | None) -> Any:
                 if amount is not None:
-                    return torch.add(leaf, self.shaped(next(draws)), alpha=amount)
-                return None if leaf is None else torch.stack([leaf] * len(each))
+                    return torch.add(leaf, next(waiting), alpha=amount)
+                return None if leaf is None else torch.stack([leaf] * (samples + after_x))
 
             return unflatten(spec, list(map(perturbed, parts, amounts)))
 
         return several
 
-    def _maker(self, leaf: Tensor) -> Callable[[], Tensor]:
-        kind = {"dtype": leaf.dtype, "device": leaf.device}
-        return partial(self.draw, leaf.shape, generator=self.stream.on(leaf.device), **kind)
+
+def _fill_normal(noise: Tensor, source: torch.Generator | None) -> Tensor:
+    return noise.normal_(generator=source)
+
+
+def _fill_box(noise: Tensor, source: torch.Generator | None) -> Tensor:
+    if noise.itemsize < 4:
+        return noise.uniform_(generator=source).mul_(2).sub_(1)
+    return noise.uniform_(-1, 1, generator=source)  # no rounding: the same numbers
+
+
+def _box(shape: torch.Size, **kind: Any) -> Tensor:
+    return torch.rand(shape, **kind).mul_(2).sub_(1)
 
 
 def gaussian(std: Any, *, generator: torch.Generator | None = None) -> Perturb:
@@ -176,7 +195,7 @@ def gaussian(std: Any, *, generator: torch.Generator | None = None) -> Perturb:
         torch.Size([2])
     """
     check_scale(std, "std")
-    return Noise(torch.randn, lambda draws: draws, 0.0, Stream(generator), std, "std")
+    return Noise(torch.randn, _fill_normal, Stream(generator), std, "std")
 
 
 def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb:
@@ -200,9 +219,7 @@ def uniform(radius: Any, *, generator: torch.Generator | None = None) -> Perturb
         True
     """
     check_scale(radius, "radius")
-    return Noise(
-        torch.rand, lambda draws: draws.mul_(2).sub_(1), 0.5, Stream(generator), radius, "radius"
-    )
+    return Noise(_box, _fill_box, Stream(generator), radius, "radius")
 
 
 def drawn(

@@ -182,8 +182,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "x moved where it is evaluated with its draws",
         "perturb.py",
-        "torch.full_like(leaf, self.centre)",
-        "torch.full_like(leaf, 0.25)",
+        "noise[0].zero_()",
+        "noise[0].fill_(0.25)",
         METRICS + "_robustness.py",
     ),
     Mutant(
@@ -482,8 +482,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "noise on one side",
         "perturb.py",
-        "lambda draws: draws.mul_(2).sub_(1)",
-        "lambda draws: draws.mul_(2)",
+        "noise.uniform_(-1, 1, generator=source)",
+        "noise.uniform_(0, 1, generator=source)",
         "tests/test_perturb.py",
     ),
     # Inside a model.

@@ -300,3 +300,15 @@ def test_noise_that_does_not_fit_is_refused_before_the_model_is_called(measure: 
     with pytest.raises(attrib.AttribError) as refused:
         measure(f, noise)(x)
     assert refused.value.code == "std.structure"
+
+
+@pytest.mark.parametrize("make", [attrib.perturb.gaussian, attrib.perturb.uniform])
+@pytest.mark.parametrize("chunk_size", [1, 2, 4, 5, None, "auto"])
+def test_a_noise_is_compared_with_the_input_itself(make: Any, chunk_size: Any) -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    saliency = attrib.saliency(lambda x: (x**3).sum(-1))
+    draw, draws = (make(0.4, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    here, moved = saliency(x), [saliency(draw(x)) for _ in range(5)]
+    ratios = torch.stack([(there - here).norm(dim=-1) / here.norm(dim=-1) for there in moved])
+    measure = metrics.max_sensitivity(saliency, draws, samples=5, chunk_size=chunk_size)
+    torch.testing.assert_close(measure(x), ratios.amax(0), rtol=1e-12, atol=0)

@@ -180,3 +180,15 @@ def test_a_perturbation_of_ones_own_is_any_function_of_x() -> None:
     found = attrib.smooth(attrib.saliency(f), mirrored, samples=400)(X[:1, :3])
     share = found / (2 * X[:1, :3])
     assert (share.abs() <= 5 / 400**0.5).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@each
+def test_draws_are_the_same_inside_of_transforms(make: Any, dtype: torch.dtype) -> None:
+    x = torch.ones(3, 7, dtype=dtype)
+
+    def moved(x: Tensor) -> Tensor:
+        return make(0.5, generator=seeded())(x)
+
+    inside = torch.vmap(moved, randomness="same")(x[None])[0]
+    assert torch.equal(inside, moved(x))
