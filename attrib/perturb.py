@@ -140,12 +140,12 @@ class Noise:
             if transforming():  # which may want other numbers for each of the examples it maps over
                 each = [list(map(drawn, noisy, sources)) for _ in range(samples)]
                 if after_x:
-                    each.insert(0, list(map(torch.zeros_like, noisy)))
+                    each.insert(0, [torch.full_like(leaf, -0.0) for leaf in noisy])
                 noises = list(map(torch.stack, zip(*each, strict=True)))
             else:
                 noises = [leaf.new_empty((samples + after_x, *leaf.shape)) for leaf in noisy]
                 for noise in noises if after_x else ():
-                    noise[0].zero_()
+                    noise[0].fill_(-0.0)  # which leaves zeros of both signs as they are
                 for place in range(int(after_x), samples + after_x):
                     for noise, source in zip(noises, sources, strict=True):
                         self.fill(noise[place], source)

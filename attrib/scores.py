@@ -55,8 +55,8 @@ def target(
     `nn.Module` is marked `batched`: dimension 0 is taken to be a batch of independent examples, and
     so is that of every further argument which is as long. Give a sequence whose positions are
     scored one by one its batch dimension, ``x[None]``, and close over a tensor that examples share.
-    Where the outputs come straight from an `nn.Linear`, a large batch on a CPU computes only the
-    one that an integer or a tuple asks for.
+    Of the `nn.Linear` at the end of an `nn.Sequential`, a large batch on a CPU computes only the
+    output that an integer or a tuple asks for.
 
     Args:
         model: Module or function.
@@ -320,7 +320,8 @@ def _score(
         )
 
     evaluate, last = _evaluating(model, stochastic), None
-    one: Any = chosen if isinstance(index, (int, tuple)) and transform is None else None
+    single = output is None and transform is None and isinstance(index, (int, tuple))
+    one: Any = chosen if single and index != () else None
     if isinstance(model, nn.Module) and one is not None and not stochastic:
         last = LastLayer(model, one, evaluate)
     return choosing(_outputs(model, stochastic, evaluate), chosen, output, transform, last)
@@ -384,7 +385,7 @@ def choosing(
         index: As for `target`.
         output: As for `target`.
         transform: What is made of the outputs before one is chosen.
-        last: What is known of the last layer of the model, if only one output of it is needed.
+        last: The last layer of the model, if only one output of it is needed.
     """
     carried = run.rows.tensors if isinstance(run, Batched) else ()
 

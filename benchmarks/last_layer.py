@@ -20,23 +20,17 @@ import attrib
 from benchmarks.models import EncoderLayer, perceptron
 
 
-class LanguageModel(nn.Module):
+def language_model(width: int = 384, words: int = 50_257) -> nn.Module:
     """The shapes of a small language model, with a vocabulary as large as that of GPT-2."""
-
-    def __init__(self, width: int = 384, words: int = 50_257) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*(EncoderLayer(width, 6) for _ in range(12)))
-        self.head = nn.Linear(width, words, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.layers(x))
+    layers = (EncoderLayer(width, 6) for _ in range(12))
+    return nn.Sequential(*layers, nn.Linear(width, words, bias=False))
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int | tuple[int, int]]] = {
     "13 columns, 64 x 64, 10 classes": (lambda: perceptron(13, 64), (3072, 13), 1),
     "13 columns, 64 x 64, 100 classes": (lambda: perceptron(13, 64, classes=100), (3072, 13), 1),
     "128 columns, 256 x 256, 10 classes": (lambda: perceptron(128, 256), (2048, 128), 1),
-    "language model, 2 x 64 tokens": (LanguageModel, (2, 64, 384), (-1, 11)),
+    "language model, 2 x 64 tokens": (language_model, (2, 64, 384), (-1, 11)),
 }
 
 

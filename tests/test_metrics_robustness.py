@@ -312,3 +312,9 @@ def test_a_noise_is_compared_with_the_input_itself(make: Any, chunk_size: Any) -
     ratios = torch.stack([(there - here).norm(dim=-1) / here.norm(dim=-1) for there in moved])
     measure = metrics.max_sensitivity(saliency, draws, samples=5, chunk_size=chunk_size)
     torch.testing.assert_close(measure(x), ratios.amax(0), rtol=1e-12, atol=0)
+
+
+def test_zeros_keep_their_sign_next_to_noise() -> None:
+    x = torch.full((1, 4), -0.0)
+    points = attrib.perturb.drawn(attrib.perturb.gaussian(0.1), x, 1, after_x=True).take(0, 2)
+    assert torch.equal(torch.signbit(points[0]), torch.signbit(x))
